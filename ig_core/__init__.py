@@ -1,0 +1,60 @@
+"""Integrated Gradients for text, graphs, sequences and reinforcement learning.
+
+>>> import torch
+>>> import ig_core as ig
+>>> [result] = ig.attribute(lambda x: (x**2).sum(1), torch.tensor([[1.0, 2.0]]))
+>>> [round(v, 6) for v in result.values.tolist()]
+[1.0, 4.0]
+"""
+
+from ig_core.analyses import Analysis
+from ig_core.api import attribute, prepare
+from ig_core.attribution import Attribution
+from ig_core.baselines import Baseline, Constant, Given, Mean, Samples, Zeros
+from ig_core.case import BenchmarkCase, Loaded, made_once
+from ig_core.domain import Domain
+from ig_core.engine import Progress
+from ig_core.errors import (
+    BaselineError,
+    ForwardError,
+    IGError,
+    IGWarning,
+    InputError,
+    MissingFrameworkError,
+    ModelError,
+    NameClashError,
+    NoGradientError,
+    NonFiniteError,
+    NotConvergedError,
+    NotConvergedWarning,
+    OutputError,
+    PluginError,
+    PluginWarning,
+    StorageError,
+    TargetError,
+    UnknownNameError,
+)
+from ig_core.example import Example, Units
+from ig_core.hookspecs import hookimpl
+from ig_core.layout import Cat, Layout, Pad, Stack
+from ig_core.manager import PluginManager, PluginRecord, plugins
+from ig_core.methods import Method, Task
+from ig_core.metrics import Game, Metric
+from ig_core.paths import Path, Piecewise, Straight
+from ig_core.quadrature import Rule
+from ig_core.report.card import Card
+from ig_core.rows import Rows
+from ig_core.site import Site
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Analysis", "Attribution", "Baseline", "BaselineError", "BenchmarkCase", "Card", "Cat",
+    "Constant", "Domain", "Example", "ForwardError", "Game", "Given", "IGError", "IGWarning",
+    "InputError", "Layout", "Loaded", "Mean", "Method", "Metric", "MissingFrameworkError",
+    "ModelError", "NameClashError", "NoGradientError", "NonFiniteError", "NotConvergedError",
+    "NotConvergedWarning", "OutputError", "Pad", "Path", "Piecewise", "PluginError",
+    "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
+    "Site", "Stack", "StorageError", "Straight", "TargetError", "Task", "Units",
+    "UnknownNameError", "Zeros", "attribute", "hookimpl", "made_once", "plugins", "prepare",
+]  # fmt: skip

@@ -1,0 +1,356 @@
+"""attribute(): the one-call front door."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ig_core.attribution import ADVICE, Attribution
+from ig_core.baselines import Baseline, Constant, Given, check_start
+from ig_core.domain import Domain
+from ig_core.engine import Progress
+from ig_core.errors import (
+    BaselineError,
+    IGWarning,
+    InputError,
+    NonFiniteError,
+    NotConvergedError,
+    NotConvergedWarning,
+    TargetError,
+    UnknownNameError,
+)
+from ig_core.example import Example
+from ig_core.manager import PluginManager, plugins
+from ig_core.methods import Method, Task
+from ig_core.paths import Inputs, Path
+from ig_core.quadrature import RULES, Doubling, Rule, rule_named
+from ig_core.report.bar import teller
+
+SMALLEST_BUDGET = 9
+
+
+def attribute(
+    model: Any,
+    inputs: Any,
+    *,
+    domain: str | Domain | None = None,
+    target: Any = None,
+    baseline: Any = None,
+    path: str | Path = "straight",
+    method: str | Method = "ig",
+    tol: float = 1e-2,
+    budget: int = 512,
+    rule: str | Rule = "adaptive",
+    steps: int | None = None,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    strict: bool = False,
+    progress: bool | Callable[[Progress], None] | None = None,
+    **domain_options: Any,
+) -> Attribution | list[Attribution]:
+    """Explain one number of a model's output by its inputs.
+
+    >>> import torch
+    >>> import ig_core as ig
+    >>> [result] = ig.attribute(lambda x: x[:, 0] * x[:, 1], torch.tensor([[2.0, 3.0]]))
+    >>> [round(v, 6) for v in result.values.tolist()], round(result.delta, 6)
+    ([3.0, 3.0], 6.0)
+
+    Args:
+        model: what to explain; it is left exactly as it was found.
+        inputs: one example, or a batch: a list, or a tensor whose first dimension counts
+            examples. What an example is depends on the domain.
+        domain: name or instance of the domain; guessed from model and inputs if not given.
+        target: the number to explain: an index, a tuple with one index per output dimension, a
+            function of the output, a list with one of these per example, or None where the
+            output is a single number (some domains choose by themselves then).
+        baseline: where the path starts: a name, a :class:`Baseline`, a number, a tensor (of one
+            example, or of the batch), a mapping by input name, a function of the example, or a
+            list of these, whose results are averaged. The domain's own by default.
+        path: name or instance of the path.
+        method: name or instance of the method.
+        tol: relative tolerance of the estimated L1 error and of the residual.
+        budget: gradient evaluations per example and start, at least 9.
+        rule: ``"adaptive"``, or a fixed rule (``"gauss-legendre"``, ``"midpoint"``,
+            ``"trapezoid"``) with ``steps``.
+        steps: steps of a fixed rule, for each leg of the path.
+        device: where to compute; where the model is by default.
+        seed: of everything random.
+        strict: raise instead of warning when an example fails or misses the tolerance.
+        progress: True for a bar, or a function that is told the progress.
+        **domain_options: options of the domain, such as ``tokenizer=``.
+
+    Returns:
+        One :class:`Attribution` for one example, a list for a batch (empty for an empty batch).
+
+    Raises:
+        InputError: inputs, target, baseline or options that cannot be attributed.
+        ModelError, NonFiniteError: no example at all could be explained.
+        NotConvergedError: ``strict`` and an example missed its tolerance.
+    """
+    manager = plugins()
+    subject = _domain(manager, model, inputs, domain, domain_options)
+    raws = subject.split(inputs)
+    with subject.prepared():
+        task = prepare(
+            subject,
+            [inputs] if raws is None else raws,
+            target=target,
+            baseline=baseline,
+            path=path,
+            tol=tol,
+            budget=budget,
+            rule=rule,
+            steps=steps,
+            device=device,
+            seed=seed,
+            batch=raws is not None,
+        )
+        if not task.examples:
+            return []
+        chosen = _component(manager, "method", method, Method, subject.name)
+        results = list(chosen.attribute(_watched(task, progress)))
+    _judge(results, tol, strict)
+    return results if raws is not None else results[0]
+
+
+def prepare(
+    domain: Domain,
+    raws: Sequence[Any],
+    *,
+    target: Any = None,
+    baseline: Any = None,
+    path: str | Path = "straight",
+    tol: float = 1e-2,
+    budget: int = 512,
+    rule: str | Rule = "adaptive",
+    steps: int | None = None,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    batch: bool = True,
+) -> Task:
+    """The checked task of explaining some raw inputs; call it inside ``domain.prepared()``."""
+    manager = plugins()
+    _check_numbers(tol, budget, seed)
+    targets = _targets(target, len(raws), batch)
+    examples = [
+        _checked(domain.encode(raw, one), position)
+        for position, (raw, one) in enumerate(zip(raws, targets, strict=True))
+    ]
+    starts = [
+        [
+            check_start(example, start)
+            for start in _starts(manager, domain, baseline, examples, i, seed)
+        ]
+        for i, example in enumerate(examples)
+    ]
+    chosen = _component(manager, "path", path, Path, domain.name)
+    asked = rule if isinstance(rule, Rule) else _rule(rule, steps)
+    return Task(
+        domain=domain,
+        examples=examples,
+        starts=starts,
+        device=domain.device(device, examples[0]) if examples else torch.device("cpu"),
+        path=chosen,
+        rule=asked,
+        tol=tol,
+        budget=budget,
+        seed=seed,
+        provenance={
+            "model": type(domain.model).__name__,
+            "domain": domain.name,
+            "path": chosen.name,
+            "baseline": _baseline_name(baseline),
+            "rule": asked.name,
+            "steps": steps,
+            "tol": tol,
+            "budget": budget,
+            "seed": seed,
+            "torch": torch.__version__,
+        },
+    )
+
+
+def _domain(
+    manager: PluginManager,
+    model: Any,
+    inputs: Any,
+    domain: str | Domain | None,
+    options: Mapping[str, Any],
+) -> Domain:
+    if isinstance(domain, Domain):
+        if options:
+            raise InputError(
+                f"options {sorted(options)} belong to the domain, which was given ready made"
+            )
+        return domain
+    found = manager.guess(model, inputs) if domain is None else manager.domain(domain)
+    try:
+        return found(model, **options)
+    except TypeError as error:
+        if "argument" in str(error) and "__init__" in str(error):
+            raise InputError(f"options of domain {found.name!r}: {error}") from error
+        raise
+
+
+def _component(manager: PluginManager, kind: str, given: Any, base: type, domain: str) -> Any:
+    if isinstance(given, base):
+        fits = getattr(given, "fits", ())
+        if fits and domain not in fits:
+            raise InputError(
+                f"the {kind} {getattr(given, 'name', given)!r} is for {', '.join(fits)}, "
+                f"not for {domain!r}"
+            )
+        return given
+    if not isinstance(given, str):
+        raise InputError(f"{kind} must be a name or a {base.__name__} (got {given!r})")
+    found = manager.find(kind, given, domain)
+    try:
+        return found()
+    except TypeError as error:
+        raise InputError(
+            f"the {kind} {given!r} needs arguments; pass an instance of {found.__name__} ({error})"
+        ) from error
+
+
+def _rule(name: Any, steps: int | None) -> Rule:
+    found = rule_named(name, steps) if isinstance(name, str) else None
+    if found is None:
+        raise UnknownNameError("rule", str(name), [*RULES, Doubling.name])
+    return found
+
+
+def _targets(target: Any, count: int, batch: bool) -> list[Any]:
+    if isinstance(target, Tensor):
+        target = target.tolist()
+    if not isinstance(target, list):
+        return [target] * count
+    if not batch:
+        raise TargetError(f"a list of targets needs a list of examples (got {target!r} for one)")
+    if len(target) != count:
+        raise TargetError(f"expected one target for each of {count} examples (got {len(target)})")
+    return target
+
+
+def _starts(
+    manager: PluginManager,
+    domain: Domain,
+    baseline: Any,
+    examples: Sequence[Example],
+    position: int,
+    seed: int,
+) -> Sequence[Inputs]:
+    """The starts of one example's paths, from whatever the user gave."""
+    example = examples[position]
+    if baseline is None:
+        return [domain.baseline(example)]
+    if isinstance(baseline, list):
+        if not baseline:
+            raise BaselineError("a list of baselines needs at least one (got none)")
+        each = [_starts(manager, domain, one, examples, position, seed) for one in baseline]
+        return [start for starts in each for start in starts]
+    if isinstance(baseline, (int, float)) and not isinstance(baseline, bool):
+        baseline = Constant(float(baseline))
+    elif isinstance(baseline, (Tensor, Mapping, tuple)):
+        baseline = Given(_own_part(baseline, example, position, len(examples)))
+    elif callable(baseline) and not isinstance(baseline, (Baseline, type)):
+        return [Given(baseline(example)).starts(example, domain, torch.Generator())[0]]
+    chosen = _component(manager, "baseline", baseline, Baseline, domain.name)
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + position)
+    found: Sequence[Inputs] = chosen.starts(example, domain, generator)
+    return found
+
+
+def _own_part(given: Any, example: Example, position: int, count: int) -> Inputs:
+    """A user's tensors as the start of one example: all of them, or its row of a batch."""
+    if isinstance(given, Tensor):
+        given = (given,)
+    if isinstance(given, tuple):
+        if len(given) != len(example.inputs):
+            raise BaselineError(
+                f"expected one baseline tensor for each of {sorted(example.inputs)} "
+                f"(got {len(given)})"
+            )
+        given = dict(zip(example.inputs, given, strict=True))
+    own = {}
+    for name, value in given.items():
+        if not isinstance(value, Tensor):
+            raise BaselineError(f"the baseline of {name!r} must be a tensor (got {value!r})")
+        like = example.inputs.get(name)
+        batched = like is not None and value.dim() == like.dim() + 1 and len(value) in (count, 1)
+        own[name] = value[min(position, len(value) - 1)] if batched else value
+    return own
+
+
+def _baseline_name(baseline: Any) -> Any:
+    if isinstance(baseline, list):
+        return [_baseline_name(one) for one in baseline]
+    if baseline is None:
+        return "default"
+    if isinstance(baseline, (str, int, float)):
+        return baseline
+    return getattr(baseline, "name", "given")
+
+
+def _checked(example: Example, position: int) -> Example:
+    if not example.inputs:
+        raise InputError(f"example {position} has no input tensor")
+    for name, value in example.inputs.items():
+        if not value.is_floating_point():
+            raise InputError(
+                f"input {name!r} of example {position} has dtype {value.dtype}, along which there "
+                "is no path: pass floating-point numbers, or for token ids the model's "
+                "embeddings (domain='text' does that)"
+            )
+        bad = (~torch.isfinite(value)).nonzero()
+        if len(bad):
+            raise NonFiniteError(
+                f"input {name!r} of example {position} is NaN or infinite at {bad[0].tolist()}"
+            )
+    return example
+
+
+def _check_numbers(tol: Any, budget: Any, seed: Any) -> None:
+    if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not 0 < tol < 1:
+        raise InputError(f"tol must lie between 0 and 1 (got {tol!r})")
+    if isinstance(budget, bool) or not isinstance(budget, int) or budget < SMALLEST_BUDGET:
+        raise InputError(
+            f"budget must be a whole number of at least {SMALLEST_BUDGET} (got {budget!r})"
+        )
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed must be a whole number of at least 0 (got {seed!r})")
+
+
+def _watched(task: Task, progress: bool | Callable[[Progress], None] | None) -> Task:
+    if not progress:
+        return task
+    if callable(progress):
+        return replace(task, progress=progress)
+    return replace(task, progress=teller(len(task.examples)))
+
+
+def _judge(results: Sequence[Attribution], tol: float, strict: bool) -> None:
+    """One warning a call for what failed or missed its tolerance; errors where asked for."""
+    failed = [a for a in results if a.status == "failed"]
+    if failed and (strict or len(failed) == len(results)) and failed[0].cause is not None:
+        raise failed[0].cause
+    missed = [a for a in results if a.status == "budget"]
+    told = []
+    if failed:
+        told.append(f"{len(failed)} of {len(results)} examples failed: {failed[0].reason}")
+    if missed:
+        worst = max(missed, key=lambda a: a.error if a.error == a.error else abs(a.residual))
+        told.append(
+            f"{len(missed)} of {len(results)} examples missed tol={tol:g} (worst: estimated "
+            f"error {worst.error:.1e}, residual {worst.residual:.1e}); {ADVICE['budget']}"
+        )
+    if missed and strict:
+        raise NotConvergedError(told[-1])
+    if told:
+        category = NotConvergedWarning if missed else IGWarning
+        warnings.warn("; ".join(told), category, stacklevel=3)

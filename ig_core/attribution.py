@@ -1,0 +1,219 @@
+"""An Attribution is the result: values, what they should sum to, and how far to trust them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ig_core.errors import StorageError
+from ig_core.example import Units
+from ig_core.quadrature import Status
+from ig_core.report import figure, html, text
+from ig_core.report.card import Card
+
+ADVICE: Mapping[Status, str] = {
+    "converged": "the estimated error and the residual are within the tolerance",
+    "noise_floor": "more steps cannot help: the remaining error is rounding in the model's dtype",
+    "budget": "the tolerance was not reached; raise budget, raise tol, or choose another baseline",
+    "exact": "the method has nothing to converge; its residual is what it leaves unexplained",
+    "failed": "the model could not be evaluated along the path; see reason",
+}
+"""What each status means and what to do next."""
+
+_FORMAT = "ig_core.attribution/1"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Attribution:
+    """What the model's output owes to every part of one input.
+
+    ``error`` is the estimated L1 error of the values divided by their L1 norm (NaN where the
+    method has no estimate), ``uncertainty`` the same per unit and absolute, ``spread`` the
+    standard deviation of the unit scores over several baselines.
+    """
+
+    tensors: Mapping[str, Float[Tensor, ...]]
+    units: Units
+    at_input: float
+    at_baseline: float
+    residual: float
+    error: float = math.nan
+    uncertainty: Float[Tensor, " units"] | None = None
+    spread: Float[Tensor, " units"] | None = None
+    evaluations: int = 0
+    status: Status = "converged"
+    reason: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    display: Mapping[str, Any] = field(default_factory=dict)
+    view: Callable[[Attribution, str], str] | None = None
+    cause: Exception | None = None
+
+    @property
+    def values(self) -> Tensor | Mapping[str, Tensor]:
+        """Per input name a tensor shaped like that input; the tensor itself when there is one."""
+        return next(iter(self.tensors.values())) if len(self.tensors) == 1 else self.tensors
+
+    @property
+    def scores(self) -> Float[Tensor, " units"]:
+        """The signed sum of the values over each unit, in float64."""
+        return self.units.reduce(self.tensors)
+
+    @property
+    def delta(self) -> float:
+        """F(x) - F(x'), what the values sum to."""
+        return self.at_input - self.at_baseline
+
+    @property
+    def converged(self) -> bool:
+        """Whether the tolerance, or the best that the dtype allows, was reached."""
+        return self.status in ("converged", "noise_floor", "exact")
+
+    def top(self, k: int = 10) -> list[tuple[str, float]]:
+        """The k units of largest magnitude, with their signed scores."""
+        scores = self.scores
+        order = scores.abs().argsort(descending=True, stable=True)[: max(k, 0)]
+        return [(self.units.labels[i], float(scores[i])) for i in order.tolist()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the element values, as JSON values (NaN and infinity become None)."""
+        numbers = ("at_input", "at_baseline", "delta", "residual", "error")
+        return {
+            "format": _FORMAT,
+            **{name: _plain(getattr(self, name)) for name in numbers},
+            "status": self.status,
+            "reason": self.reason,
+            "evaluations": self.evaluations,
+            "kind": self.units.kind,
+            "labels": list(self.units.labels),
+            "scores": [_plain(s) for s in self.scores.tolist()],
+            "uncertainty": _plain_list(self.uncertainty),
+            "spread": _plain_list(self.spread),
+            "shapes": {name: list(value.shape) for name, value in self.tensors.items()},
+            "provenance": dict(self.provenance),
+            "display": dict(self.display),
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file (no pickle), whole or not at all.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        path = Path(path)
+        tensors = {f"value/{n}": v.contiguous() for n, v in self.tensors.items()}
+        tensors |= {f"unit/{n}": v.contiguous() for n, v in self.units.index.items()}
+        for name in ("uncertainty", "spread"):
+            if (value := getattr(self, name)) is not None:
+                tensors[name] = value.contiguous()
+        record = {**self.to_dict(), "names": list(self.tensors)}
+        partial = path.with_name(path.name + ".partial")
+        try:
+            save_file(tensors, partial, metadata={"ig_core": json.dumps(record)})
+            partial.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise StorageError(f"cannot write {str(path)!r}: {error}") from error
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Attribution:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            StorageError: there is no such file, or it is no attribution.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                record = json.loads((file.metadata() or {}).get("ig_core", "null"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, ValueError) as error:
+            raise StorageError(f"cannot read {str(path)!r}: {error}") from error
+        if not isinstance(record, dict) or record.get("format") != _FORMAT:
+            raise StorageError(f"{str(path)!r} holds no attribution of format {_FORMAT}")
+        index = {n[5:]: v for n, v in tensors.items() if n.startswith("unit/")}
+        return cls(
+            tensors={n: tensors[f"value/{n}"] for n in record["names"]},
+            units=Units(tuple(record["labels"]), index, record["kind"]),
+            at_input=_number(record["at_input"]),
+            at_baseline=_number(record["at_baseline"]),
+            residual=_number(record["residual"]),
+            error=_number(record["error"]),
+            uncertainty=tensors.get("uncertainty"),
+            spread=tensors.get("spread"),
+            evaluations=record["evaluations"],
+            status=record["status"],
+            reason=record["reason"],
+            provenance=record["provenance"],
+            display=record["display"],
+        )
+
+    def to_text(self) -> str:
+        """The domain's view as plain text."""
+        return self.view(self, "text") if self.view else text.table(self.card())
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """The domain's view as a self-contained page; also written to ``path`` if given.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        body = self.view(self, "html") if self.view else html.bars(self.card())
+        page = html.page(f"Attribution of {self.delta:.4g}", body)
+        if path is not None:
+            try:
+                Path(path).write_text(page, encoding="utf-8")
+            except OSError as error:
+                raise StorageError(f"cannot write {str(path)!r}: {error}") from error
+        return page
+
+    def plot(self, top: int = 20) -> Any:
+        """A matplotlib figure of the units of largest magnitude (extra ``viz``)."""
+        return figure.bars(self.card(), top)
+
+    def _repr_html_(self) -> str:
+        return self.view(self, "html") if self.view else html.bars(self.card())
+
+    def __repr__(self) -> str:
+        leading = ", ".join(f"{label} {score:+.3g}" for label, score in self.top(3))
+        return (
+            f"Attribution({len(self.units)} {self.units.kind}s, delta={self.delta:.4g}, "
+            f"residual={self.residual:.1e}, {self.status}: {leading})"
+        )
+
+    def card(self) -> Card:
+        """What a view needs, free of tensors."""
+        return Card(
+            labels=list(self.units.labels),
+            scores=self.scores.tolist(),
+            kind=self.units.kind,
+            facts={
+                "F(input)": f"{self.at_input:.5g}",
+                "F(baseline)": f"{self.at_baseline:.5g}",
+                "difference": f"{self.delta:.5g}",
+                "residual": f"{self.residual:.2e}",
+                "estimated error": "none" if math.isnan(self.error) else f"{self.error:.1e}",
+                "evaluations": str(self.evaluations),
+                "status": f"{self.status} ({ADVICE.get(self.status, '')})",
+                **({"reason": self.reason} if self.reason else {}),
+            },
+        )
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _plain_list(values: Tensor | None) -> list[float | None] | None:
+    return None if values is None else [_plain(v) for v in values.tolist()]

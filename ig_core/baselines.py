@@ -1,0 +1,142 @@
+"""A Baseline says where the path starts: what "absence" means for an input."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ig_core.errors import BaselineError
+from ig_core.example import Example
+
+if TYPE_CHECKING:
+    from ig_core.domain import Domain
+
+Inputs = Mapping[str, Float[Tensor, "..."]]
+
+
+class Baseline(ABC):
+    """Where the path starts. Several starts are averaged and their spread is reported."""
+
+    name: ClassVar[str]
+    fits: ClassVar[tuple[str, ...]] = ()
+    """Domains that the baseline is limited to; empty for all."""
+
+    @abstractmethod
+    def starts(
+        self, example: Example, domain: Domain, generator: torch.Generator
+    ) -> Sequence[Inputs]:
+        """One or several starts, each shaped like ``example.inputs``."""
+
+
+class Zeros(Baseline):
+    """All inputs zero."""
+
+    name = "zeros"
+
+    def starts(
+        self, example: Example, domain: Domain, generator: torch.Generator
+    ) -> Sequence[Inputs]:
+        return [{name: torch.zeros_like(value) for name, value in example.inputs.items()}]
+
+
+class Constant(Baseline):
+    """Every input element the same number."""
+
+    name = "constant"
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def starts(
+        self, example: Example, domain: Domain, generator: torch.Generator
+    ) -> Sequence[Inputs]:
+        return [{n: torch.full_like(v, self.value) for n, v in example.inputs.items()}]
+
+
+class Given(Baseline):
+    """A tensor of the user's, shaped like one example's input (or a mapping by input name)."""
+
+    name = "given"
+
+    def __init__(self, value: Tensor | Inputs) -> None:
+        self.value = value
+
+    def starts(
+        self, example: Example, domain: Domain, generator: torch.Generator
+    ) -> Sequence[Inputs]:
+        return [_named(self.value, example)]
+
+
+class Mean(Baseline):
+    """The mean of a data set, whose first dimension counts examples."""
+
+    name = "mean"
+
+    def __init__(self, data: Tensor | Inputs) -> None:
+        self.data = data
+
+    def starts(
+        self, example: Example, domain: Domain, generator: torch.Generator
+    ) -> Sequence[Inputs]:
+        return [{n: v.mean(0) for n, v in _named(self.data, example).items()}]
+
+
+class Samples(Baseline):
+    """Rows drawn from a data set: the starts of Expected Gradients (Erion et al. 2021,
+    arXiv:1906.10670). ``data`` counts examples along its first dimension."""
+
+    name = "samples"
+
+    def __init__(self, data: Tensor | Inputs, count: int = 16) -> None:
+        if count < 1:
+            raise BaselineError(f"count must be at least 1 (got {count})")
+        self.data = data
+        self.count = count
+
+    def starts(
+        self, example: Example, domain: Domain, generator: torch.Generator
+    ) -> Sequence[Inputs]:
+        data = _named(self.data, example)
+        size = len(next(iter(data.values())))
+        if size == 0:
+            raise BaselineError("the data set to sample baselines from is empty")
+        drawn = torch.randint(size, (self.count,), generator=generator)
+        return [{name: value[i] for name, value in data.items()} for i in drawn.tolist()]
+
+
+def check_start(example: Example, start: Inputs) -> Inputs:
+    """The start, if it fits the example.
+
+    Raises:
+        BaselineError: other names, another shape or dtype, or NaN or infinity.
+    """
+    if set(start) != set(example.inputs):
+        raise BaselineError(
+            f"the baseline must name the inputs {sorted(example.inputs)} (got {sorted(start)})"
+        )
+    for name, value in example.inputs.items():
+        got = start[name]
+        if got.shape != value.shape or got.dtype != value.dtype:
+            raise BaselineError(
+                f"the baseline of {name!r} must be {value.dtype} of shape {tuple(value.shape)}, "
+                f"like one example's input (got {got.dtype} of shape {tuple(got.shape)})"
+            )
+        if not bool(torch.isfinite(got).all()):
+            raise BaselineError(f"the baseline of {name!r} holds NaN or infinity")
+    return start
+
+
+def _named(value: Tensor | Inputs, example: Example) -> Inputs:
+    if not isinstance(value, Tensor):
+        return value
+    if len(example.inputs) != 1:
+        raise BaselineError(
+            f"a baseline of {len(example.inputs)} inputs is a mapping with the names "
+            f"{sorted(example.inputs)} (got one tensor)"
+        )
+    return dict.fromkeys(example.inputs, value)

@@ -1,0 +1,108 @@
+"""A Domain turns what users have into Examples, and Rows into the model's numbers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ig_core.attribution import Attribution
+from ig_core.errors import InputError
+from ig_core.example import Example, Target
+from ig_core.layout import Layout
+from ig_core.model_state import prepared
+from ig_core.report import html, text
+from ig_core.rows import Rows
+
+
+class Domain(ABC):
+    """One kind of model; an instance wraps one model.
+
+    A subclass names its tensors' layouts, encodes one raw input and runs the model on packed
+    rows. It never sees the path, the steps or the other examples::
+
+        class Tabular(Domain):
+            name = "tabular"
+            layouts = {"x": Stack()}
+
+            def encode(self, raw, target=None):
+                return Example({"x": raw}, target=target)
+
+            def forward(self, rows):
+                return rows.select(self.model(rows["x"]))
+    """
+
+    name: ClassVar[str]
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Packages without which the domain cannot work; it is only guessed when they are loaded."""
+    extra: ClassVar[str] = ""
+    """What to install for them, such as ``ig-core[text]``."""
+    layouts: Mapping[str, Layout]
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    @classmethod
+    def accepts(cls, model: Any, raw: Any) -> bool:
+        """Whether this domain should be guessed for this model and input."""
+        return False
+
+    def split(self, raw: Any) -> Sequence[Any] | None:
+        """The examples in ``raw`` if it is a batch, None if it is a single example."""
+        return raw if isinstance(raw, list) else None
+
+    @abstractmethod
+    def encode(self, raw: Any, target: Target = None) -> Example:
+        """One raw input as an example, without a batch dimension.
+
+        Raises:
+            InputError: the input does not suit the model.
+        """
+
+    @abstractmethod
+    def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
+        """The explained number of every row; rows must not influence each other."""
+
+    def baseline(self, example: Example) -> Mapping[str, Tensor]:
+        """Where the path starts when the user does not say; zeros by default."""
+        return {name: torch.zeros_like(value) for name, value in example.inputs.items()}
+
+    def render(self, attribution: Attribution, fmt: str = "text") -> str:
+        """A view of one attribution as ``"text"`` or as an ``"html"`` fragment."""
+        card = attribution.card()
+        return html.bars(card) if fmt == "html" else text.table(card)
+
+    def modules(self) -> Sequence[nn.Module]:
+        """The modules to evaluate, freeze and restore during a call."""
+        owner = getattr(self.model, "__self__", self.model)
+        return [owner] if isinstance(owner, nn.Module) else []
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """The model in evaluation mode and frozen inside, as it was found outside."""
+        with prepared(self.modules()):
+            yield
+
+    def device(self, wanted: str | torch.device | None, example: Example) -> torch.device:
+        """Where to compute: where the model is, or else where it is wanted, or the input.
+
+        Raises:
+            InputError: another device is wanted than the model's.
+        """
+        own = next(
+            (t.device for m in self.modules() for t in (*m.parameters(), *m.buffers())), None
+        )
+        if wanted is None:
+            return own or next(iter(example.inputs.values())).device
+        device = torch.empty(0, device=wanted).device
+        if own is not None and own != device:
+            raise InputError(
+                f"the model is on {own}, device={str(wanted)!r} was asked for; ig_core never "
+                f"moves a model: call model.to({str(wanted)!r}) first"
+            )
+        return device

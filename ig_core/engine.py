@@ -1,0 +1,472 @@
+"""The loop: rows of many examples and many points of their paths, packed, differentiated, summed.
+
+One round serves all unfinished examples: the rule names (leg, t) pairs, the loop packs them into
+full chunks of rows, runs the model and one ``autograd.grad``, and adds the weighted gradients to
+float64 sums. Nothing here runs once per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ig_core.errors import (
+    ForwardError,
+    IGError,
+    InputError,
+    NoGradientError,
+    NonFiniteError,
+    OutputError,
+)
+from ig_core.example import Example
+from ig_core.layout import Layout
+from ig_core.paths import Inputs, Path
+from ig_core.quadrature import Found, Goal, Outcome, Process, Request, Rule, Status
+from ig_core.rows import Batch, Rows, Sums
+
+Forward = Callable[[Rows], Tensor]
+
+WINDOW_ELEMENTS = 2**25
+"""Input elements of examples that are worked on together; a stream is cut into such windows."""
+
+NOISE_ULPS = 8.0
+"""F is taken to be known to this many units of its dtype's rounding."""
+
+
+MIXING_TOLERANCE = 1e-3
+"""F of one row may change by this much, relatively, when other rows share its batch."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a call has come."""
+
+    evaluations: int
+    open: int
+    total: int
+
+
+@dataclass(frozen=True, eq=False)
+class Integral:
+    """What the engine knows about one example: the mean over its starts.
+
+    ``per_start`` holds the values of each start where there are several.
+    """
+
+    values: Mapping[str, Tensor]
+    at_input: float
+    at_baseline: float
+    residual: float
+    error: float
+    uncertainty: Mapping[str, Tensor]
+    evaluations: int
+    status: Status
+    reason: str = ""
+    cause: Exception | None = None
+    per_start: Sequence[Mapping[str, Tensor]] = ()
+
+
+def integrate(
+    forward: Forward,
+    problems: Iterable[tuple[Example, Sequence[Inputs]]],
+    layouts: Mapping[str, Layout],
+    path: Path,
+    rule: Rule,
+    *,
+    tol: float,
+    budget: int,
+    device: torch.device,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Integral]:
+    """Integrate the gradient of ``forward`` along the paths of a stream of examples.
+
+    Args:
+        problems: examples with their starts; several starts are averaged.
+        tol: relative; bounds both the estimated L1 error of the attributions and the residual.
+        budget: gradient evaluations per example and start.
+
+    Yields:
+        One integral per example, in order. A model that raises or gives NaN for one example
+        fails that example only.
+    """
+    window: list[tuple[Example, Sequence[Inputs]]] = []
+    room = WINDOW_ELEMENTS
+    for example, starts in problems:
+        if not starts:
+            raise InputError("an example needs at least one start of its path (got none)")
+        room -= len(starts) * sum(value.numel() for value in example.inputs.values())
+        if window and room < 0:
+            yield from _Window(forward, window, layouts, path, device).run(
+                rule, tol, budget, progress
+            )
+            window, room = [], WINDOW_ELEMENTS
+        window.append((example, starts))
+    if window:
+        yield from _Window(forward, window, layouts, path, device).run(rule, tol, budget, progress)
+
+
+def evaluate(
+    forward: Forward,
+    example: Example,
+    points: Mapping[str, Float[Tensor, "points ..."]],
+    layouts: Mapping[str, Layout],
+    device: torch.device,
+) -> Float[Tensor, " points"]:
+    """F at several points of one example's input space, without gradients."""
+    batch = Batch([example], layouts, device)
+    count = len(next(iter(points.values())))
+    packs = batch.pack([{n: v[i] for n, v in points.items()} for i in range(count)])
+    owner = torch.zeros(count, dtype=torch.long)
+    result = torch.full((count,), torch.nan, dtype=torch.float64)
+    for rows in batch.chunks(owner):
+        gathered = {
+            n: p.select(rows).gather(p.values, {}).to(batch.dtypes[n]) for n, p in packs.items()
+        }
+        with torch.no_grad():
+            output = _checked(forward(batch.rows(owner[rows], gathered)), len(rows))
+        result[rows] = output.detach().to("cpu", torch.float64)
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """What one forward and backward pass found."""
+
+    value: Tensor
+    slope: Tensor
+    terms: Mapping[str, Tensor]
+
+
+class _Window:
+    """The examples of one window, packed once.
+
+    A *path* here is one (example, start) pair; a *leg* is one smooth piece of a path.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        problems: Sequence[tuple[Example, Sequence[Inputs]]],
+        layouts: Mapping[str, Layout],
+        path: Path,
+        device: torch.device,
+    ) -> None:
+        self.forward = forward
+        self.path = path
+        self.batch = Batch([example for example, _ in problems], layouts, device)
+        self.example_of: list[int] = []
+        owner: list[int] = []
+        legs: list[tuple[Inputs, Inputs]] = []
+        for number, (example, starts) in enumerate(problems):
+            for start in starts:
+                pieces = path.legs(example, start)
+                owner += [len(self.example_of)] * len(pieces)
+                legs += pieces
+                self.example_of.append(number)
+        self.owner = torch.tensor(owner)
+        self.leg_example = torch.tensor(self.example_of)[self.owner]
+        self.starts = self.batch.pack([start for start, _ in legs])
+        self.ends = self.batch.pack([end for _, end in legs])
+        inputs = [problems[i][0].inputs for i in self.example_of]
+        self.vectors = self.batch.pack(inputs)
+        self.shrink = 1
+        self.note = ""
+        self.spent = torch.zeros(len(self.example_of), dtype=torch.long)
+        self.failures: dict[int, Exception] = {}
+
+    def run(
+        self, rule: Rule, tol: float, budget: int, progress: Callable[[Progress], None] | None
+    ) -> Iterator[Integral]:
+        """Round by round until every path is done; then one integral per example."""
+        at_start, at_end = self._ends()
+        if self._rows_mix(at_end):
+            self.shrink = 2**62
+            self.note = "rows of this model do not share a batch; each was evaluated alone"
+            at_start, at_end = self._ends()
+        noise = NOISE_ULPS * self.epsilon * torch.maximum(at_start.abs(), at_end.abs())
+        goal = Goal(self.owner, at_end - at_start, noise.nan_to_num(), tol, budget)
+        process = rule.begin(goal, lambda: Sums.zeros(self.vectors))
+        results: dict[int, _PathResult] = {}
+        self._drop_failed(process)
+        while (request := process.request()) is not None:
+            for rows, piece in self._evaluate(request):
+                process.receive(self._found(request, rows, piece))
+            self._drop_failed(process)
+            results |= self._collect(process.settle(), goal)
+            if progress is not None:
+                done = {self.example_of[p] for p in range(len(self.example_of)) if p not in results}
+                total = self.example_of[-1] + 1
+                progress(Progress(int(self.spent.sum()), len(done), total))
+        yield from self._merge(results, at_start, at_end)
+
+    # -- evaluation -----------------------------------------------------------------------------
+
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        """F at the two ends of every path, without gradients."""
+        first = torch.tensor([self.owner.tolist().index(p) for p in range(len(self.example_of))])
+        last = torch.cat([first[1:], torch.tensor([len(self.owner)])]) - 1
+        count = len(first)
+        request = Request(
+            torch.cat([first, last]), torch.cat([torch.zeros(count), torch.ones(count)]).double()
+        )
+        value = torch.full((2 * count,), torch.nan, dtype=torch.float64)
+        self.epsilon = torch.finfo(torch.float64).eps
+        for rows, piece in self._evaluate(request, gradients=False):
+            value[rows] = piece.value.to("cpu", torch.float64)
+            self.epsilon = max(self.epsilon, torch.finfo(piece.value.dtype).eps)
+        return value[:count], value[count:]
+
+    def _rows_mix(self, at_end: Tensor) -> bool:
+        """Does the first path's input give alone what it gave between other rows?"""
+        if 0 in self.failures:
+            return False
+        last = int((self.owner == 0).sum()) - 1
+        alone = self._pass(torch.tensor([last]), torch.ones(1, dtype=torch.float64), False).value
+        together = float(at_end[0])
+        scale = max(abs(together), abs(float(alone)), 1e-6)
+        return abs(float(alone) - together) > MIXING_TOLERANCE * scale
+
+    def _evaluate(
+        self, request: Request, gradients: bool = True
+    ) -> Iterator[tuple[Tensor, _Piece]]:
+        """The request in chunks; failing rows are isolated, noted and left out."""
+        example = self.leg_example[request.leg]
+        chunks = list(self.batch.chunks(example, self.shrink))[::-1]
+        while chunks:
+            rows = self._without_failed(request, chunks.pop())
+            if not len(rows):
+                continue
+            try:
+                piece = self._pass(request.leg[rows], request.t[rows], gradients)
+                broken = self._not_finite(piece)
+            except IGError:
+                raise
+            except Exception as error:
+                if len(rows) > 1:
+                    if _out_of_memory(error):
+                        self.shrink *= 2
+                    chunks += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+                    continue
+                self._fail(request, rows, error)
+                continue
+            if len(broken):
+                for position in broken.tolist():
+                    if int(self.owner[request.leg[rows[position]]]) not in self.failures:
+                        self._fail(request, rows[[position]], None, piece, position)
+                chunks.append(rows)
+                continue
+            if gradients:
+                self.spent.index_add_(
+                    0, self.owner[request.leg[rows]], torch.ones(len(rows), dtype=torch.long)
+                )
+            yield rows, piece
+
+    def _pass(self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"], grad: bool) -> _Piece:
+        """One forward pass over packed rows, and one backward pass for all of them."""
+        points, velocities, received = {}, {}, {}
+        selections = {}
+        t = t.to(self.batch.device)
+        for name, starts in self.starts.items():
+            ends = self.ends[name]
+            selection = selections[name] = starts.select(leg)
+            start = selection.gather(starts.values, {})
+            end = selection.gather(ends.values, {})
+            point, velocity = self.path.at(start, end, selection.spread(t, end))
+            points[name] = point.detach().requires_grad_(grad)
+            velocities[name] = velocity
+            # The model gets a copy: it may work in place and may want another dtype.
+            received[name] = points[name].to(self.batch.dtypes[name], copy=True)
+        with torch.set_grad_enabled(grad):
+            output = self.forward(self.batch.rows(self.leg_example[leg], received))
+            output = _checked(output, len(leg))
+        if not grad:
+            return _Piece(output.detach(), output.detach(), {})
+        gradients: Sequence[Tensor | None] = [None] * len(points)
+        if output.requires_grad:
+            gradients = torch.autograd.grad(output.sum(), list(points.values()), allow_unused=True)
+        terms = {
+            name: torch.zeros_like(velocities[name]) if g is None else g * velocities[name]
+            for name, g in zip(points, gradients, strict=True)
+        }
+        slope = sum(selections[n].sums(term.double()) for n, term in terms.items())
+        return _Piece(output.detach(), torch.as_tensor(slope), terms)
+
+    def _found(self, request: Request, rows: Tensor, piece: _Piece) -> Found:
+        path = self.owner[request.leg[rows]]
+
+        def add(sums: Sums, weight: Tensor) -> None:
+            weight = weight.to(self.batch.device)
+            for name, term in piece.terms.items():
+                selection = self.vectors[name].select(path)
+                wide = term.double()
+                selection.add(sums.values[name], wide * selection.spread(weight, wide))
+
+        return Found(
+            rows, piece.value.to("cpu", torch.float64), piece.slope.to("cpu", torch.float64), add
+        )
+
+    # -- failures -------------------------------------------------------------------------------
+
+    def _not_finite(self, piece: _Piece) -> Int[Tensor, " broken"]:
+        finite = torch.isfinite(piece.value) & torch.isfinite(piece.slope)
+        return (~finite).nonzero().view(-1).cpu() if not bool(finite.all()) else torch.tensor([])
+
+    def _fail(
+        self,
+        request: Request,
+        row: Int[Tensor, " 1"],
+        error: Exception | None,
+        piece: _Piece | None = None,
+        position: int = 0,
+    ) -> None:
+        """Note why the example of this row cannot be explained."""
+        t, path = float(request.t[row]), int(self.owner[request.leg[row]])
+        if error is not None:
+            failure: Exception = ForwardError(
+                f"the model raised {type(error).__name__} at t = {t:.4g}: {error}"
+            )
+            failure.__cause__ = error
+        else:
+            assert piece is not None
+            what = "output" if not bool(torch.isfinite(piece.value[position])) else "gradient"
+            where = "" if what == "output" else self._first_not_finite(piece, request, row)
+            failure = NonFiniteError(
+                f"the model's {what} is NaN or infinite{where} at t = {t:.4g} "
+                "(t = 0 is the baseline, t = 1 the input)"
+            )
+        for other in range(len(self.example_of)):
+            if self.example_of[other] == self.example_of[path]:
+                self.failures.setdefault(other, failure)
+
+    def _first_not_finite(self, piece: _Piece, request: Request, row: Tensor) -> str:
+        alone = self._pass(request.leg[row], request.t[row], True)
+        for name, term in alone.terms.items():
+            bad = (~torch.isfinite(term)).nonzero()
+            if len(bad):
+                return f" for element {bad[0].tolist()} of {name!r}"
+        return ""
+
+    def _without_failed(self, request: Request, rows: Tensor) -> Tensor:
+        if not self.failures:
+            return rows
+        failed = torch.tensor(sorted(self.failures))
+        return rows[~torch.isin(self.owner[request.leg[rows]], failed)]
+
+    def _drop_failed(self, process: Process) -> None:
+        if self.failures:
+            process.drop(torch.tensor(sorted(self.failures)))
+
+    # -- results --------------------------------------------------------------------------------
+
+    def _collect(self, outcome: Outcome, goal: Goal) -> dict[int, _PathResult]:
+        results = {}
+        for path, status in zip(outcome.done.tolist(), outcome.status, strict=True):
+            if path in self.failures:
+                continue
+            values = outcome.integral.item(path)
+            uncertainty = {}
+            if outcome.spread is not None:
+                scale = float(outcome.spread_scale[path])
+                uncertainty = {n: v.abs() * scale for n, v in outcome.spread.item(path).items()}
+            results[path] = _PathResult(values, float(outcome.error[path]), uncertainty, status)
+            size = sum(float(value.abs().sum()) for value in values.values())
+            if size == 0 and abs(float(goal.delta[path])) > float(goal.noise[path]):
+                self.failures[path] = NoGradientError(
+                    f"the output changes by {float(goal.delta[path]):.4g} between the baseline "
+                    "and the input, but its gradient is zero everywhere on the path; argmax, "
+                    "round, detach or no_grad inside the model cut it"
+                )
+        return results
+
+    def _merge(
+        self, results: Mapping[int, _PathResult], at_start: Tensor, at_end: Tensor
+    ) -> Iterator[Integral]:
+        """The mean over the starts of every example."""
+        paths_of: dict[int, list[int]] = {}
+        for path, example in enumerate(self.example_of):
+            paths_of.setdefault(example, []).append(path)
+        for paths in paths_of.values():
+            begin = float(at_start[paths].mean())
+            end = float(at_end[paths[0]])
+            spent = int(self.spent[paths].sum())
+            failed = next((self.failures[p] for p in paths if p in self.failures), None)
+            if failed is not None:
+                nothing = {n: v[0] * torch.nan for n, v in self._blank(paths[0]).items()}
+                yield Integral(
+                    nothing, end, begin, float("nan"), float("nan"), {}, spent, "failed",
+                    str(failed), failed,
+                )  # fmt: skip
+                continue
+            done = [results[p] for p in paths]
+            values = _mean([r.values for r in done])
+            total = sum(float(v.sum()) for v in values.values())
+            size = sum(float(v.abs().sum()) for v in values.values())
+            error = sum(r.error for r in done) / len(done)
+            flat = "" if size else "the output does not depend on the input along this path"
+            note = "; ".join(filter(None, (flat, self.note)))
+            yield Integral(
+                {n: v.to(_result_dtype(self.batch.dtypes[n])) for n, v in values.items()},
+                end,
+                begin,
+                total - (end - begin),
+                error / size if size else error,
+                _mean([r.uncertainty for r in done]),
+                spent,
+                _worst([r.status for r in done]),
+                note,
+                per_start=[r.values for r in done] if len(done) > 1 else (),
+            )
+
+    def _blank(self, path: int) -> dict[str, Tensor]:
+        return {n: p.item(path).cpu().unsqueeze(0) for n, p in self.vectors.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _PathResult:
+    values: Mapping[str, Tensor]
+    error: float
+    uncertainty: Mapping[str, Tensor]
+    status: Status
+
+
+def _checked(output: Any, rows: int) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise OutputError(
+            f"forward must give a tensor of {rows} numbers, one per row "
+            f"(got {type(output).__name__})"
+        )
+    if tuple(output.shape) != (rows,):
+        raise OutputError(
+            f"forward must give one number per row: expected shape ({rows},) "
+            f"(got {tuple(output.shape)})"
+        )
+    if not output.is_floating_point():
+        raise NoGradientError(
+            f"the explained output has dtype {output.dtype}, which has no gradient; explain a "
+            "logit or a probability instead of a class"
+        )
+    return output
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        "out of memory" in str(error).lower()
+    )
+
+
+def _mean(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([p[name] for p in parts]).mean(0) for name in parts[0]}
+
+
+def _worst(statuses: Sequence[Status]) -> Status:
+    order: tuple[Status, ...] = ("budget", "noise_floor", "converged")
+    return next(status for status in order if status in statuses)
+
+
+def _result_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,0 +1,106 @@
+"""An Example is what is explained; Units say what people read in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ig_core.errors import InputError
+
+Target = int | tuple[int, ...] | Callable[[Any], Tensor] | None
+"""One number of the model's output: an index, an index per dimension, a function of the
+output, or None where the output is a single number already."""
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """What people read: words, nodes, edges, time steps, state features.
+
+    ``index[name]`` holds the unit of every element of input ``name``, or -1 for elements that
+    belong to none. Its shape is the shape of that input, or a leading part of it: token
+    embeddings ``(T, D)`` with words as units have an index ``(T,)``.
+
+    >>> words = Units(("dull", "film"), {"x": torch.tensor([0, 0, 1])}, kind="word")
+    >>> words.reduce({"x": torch.tensor([[1.0, 1.0], [0.5, 0.5], [4.0, -1.0]])}).tolist()
+    [3.0, 3.0]
+    """
+
+    labels: Sequence[str]
+    index: Mapping[str, Int[Tensor, ...]]
+    kind: str = "unit"
+
+    def __post_init__(self) -> None:
+        for name, index in self.index.items():
+            if index.numel() and not -1 <= int(index.min()) <= int(index.max()) < len(self.labels):
+                raise InputError(
+                    f"units of {name!r} must lie in [-1, {len(self.labels) - 1}] "
+                    f"(got {int(index.min())} to {int(index.max())})"
+                )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def elements(cls, inputs: Mapping[str, Tensor]) -> Units:
+        """One unit for every number of every input, labelled by its position."""
+        labels: list[str] = []
+        index = {}
+        for name, value in inputs.items():
+            index[name] = torch.arange(value.numel()).view(value.shape) + len(labels)
+            places = torch.cartesian_prod(*(torch.arange(n) for n in value.shape))
+            places = places.view(value.numel(), value.dim()) if value.dim() else places[:0]
+            labels += [f"{name}{p}" for p in places.tolist()] if value.dim() else [name]
+        return cls(labels, index, kind="element")
+
+    def reduce(self, values: Mapping[str, Tensor]) -> Float[Tensor, " units"]:
+        """The plain signed sum over the elements of each unit, in float64."""
+        total = torch.zeros(len(self), dtype=torch.float64)
+        for name, index in self.index.items():
+            value = values[name].detach().to("cpu", torch.float64)
+            sums = value.flatten(index.dim()).sum(-1) if value.dim() > index.dim() else value
+            known = index >= 0
+            total.index_add_(0, index[known], sums[known])
+        return total
+
+    def mask(
+        self, chosen: Bool[Tensor, "sets units"], inputs: Mapping[str, Tensor]
+    ) -> dict[str, Bool[Tensor, "sets ..."]]:
+        """Which elements of each input belong to the chosen units, set by set."""
+        masks = {}
+        for name, value in inputs.items():
+            index = self.index.get(name)
+            if index is None:
+                masks[name] = torch.zeros(len(chosen), *value.shape, dtype=torch.bool)
+                continue
+            picked = chosen[:, index.clamp(min=0)] & (index >= 0) if len(self) else None
+            if picked is None:
+                picked = torch.zeros(len(chosen), *index.shape, dtype=torch.bool)
+            trailing = value.dim() - index.dim()
+            masks[name] = picked[(...,) + (None,) * trailing].expand(-1, *value.shape)
+        return masks
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One thing to explain, without a batch dimension.
+
+    ``inputs`` move along the path, ``context`` (masks, ids, positions, edges, lengths) stays as
+    it is. ``display`` is what a view needs and may hold only JSON values.
+    """
+
+    inputs: Mapping[str, Float[Tensor, ...]]
+    context: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
+    target: Target = None
+    units: Units | None = None
+    display: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def parts(self) -> Units:
+        """The declared units, or every element on its own."""
+        return self.units if self.units is not None else Units.elements(self.inputs)

@@ -1,0 +1,176 @@
+"""A Method turns a task into attributions; IG, its simplest relative, and two controls."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ig_core.attribution import Attribution
+from ig_core.domain import Domain
+from ig_core.engine import Integral, Progress, evaluate, integrate
+from ig_core.example import Example, Units
+from ig_core.paths import Inputs, Path, Straight
+from ig_core.quadrature import Doubling, Fixed, Rule, Status
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Everything that a method needs to explain some examples of one model."""
+
+    domain: Domain
+    examples: Sequence[Example]
+    starts: Sequence[Sequence[Inputs]]
+    device: torch.device
+    path: Path = field(default_factory=Straight)
+    rule: Rule = field(default_factory=Doubling)
+    tol: float = 1e-2
+    budget: int = 512
+    seed: int = 0
+    progress: Callable[[Progress], None] | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def integrals(self, rule: Rule | None = None) -> Iterator[tuple[Example, Integral]]:
+        """The integral of every example, under the task's rule or another."""
+        found = integrate(
+            self.domain.forward,
+            zip(self.examples, self.starts, strict=True),
+            self.domain.layouts,
+            self.path,
+            rule or self.rule,
+            tol=self.tol,
+            budget=self.budget,
+            device=self.device,
+            progress=self.progress,
+        )
+        return zip(self.examples, found, strict=True)
+
+    def values_at(self, example: Example, points: Mapping[str, Tensor]) -> Tensor:
+        """F at several points of one example's input space."""
+        return evaluate(self.domain.forward, example, points, self.domain.layouts, self.device)
+
+
+class Method(ABC):
+    """An attribution method. Relatives of IG, controls and other libraries share this door."""
+
+    name: ClassVar[str]
+    fits: ClassVar[tuple[str, ...]] = ()
+    """Domains that the method is limited to; empty for all."""
+
+    @abstractmethod
+    def attribute(self, task: Task) -> Sequence[Attribution]:
+        """One attribution per example of the task, in order."""
+
+
+class IntegratedGradients(Method):
+    """(x_i - x'_i) times the mean gradient along the path.
+
+    Sundararajan, Taly and Yan (2017), arXiv:1703.01365.
+    """
+
+    name = "ig"
+
+    def attribute(self, task: Task) -> Sequence[Attribution]:
+        return [describe(task, e, i, self.name) for e, i in task.integrals()]
+
+
+class GradientTimesInput(Method):
+    """(x_i - x'_i) times the gradient at x: IG with the single node t = 1.
+
+    With a zero baseline this is gradient x input (Shrikumar et al. 2016, arXiv:1605.01713). It
+    is not complete, and its residual says by how much.
+    """
+
+    name = "gradient-x-input"
+
+    def attribute(self, task: Task) -> Sequence[Attribution]:
+        once = Fixed(np.ones(1), np.ones(1))
+        return [
+            describe(task, e, replace(i, status=_one_shot(i)), self.name)
+            for e, i in task.integrals(once)
+        ]
+
+
+def _one_shot(integral: Integral) -> Status:
+    return "failed" if integral.status == "failed" else "exact"
+
+
+class Negated(Method):
+    """IG with its sign turned: a control that every signed metric must rank last."""
+
+    name = "negated"
+
+    def attribute(self, task: Task) -> Sequence[Attribution]:
+        return [
+            replace(
+                a,
+                tensors={n: -v for n, v in a.tensors.items()},
+                residual=float(-a.scores.sum()) - a.delta,
+                provenance={**a.provenance, "method": self.name},
+            )
+            for a in IntegratedGradients().attribute(task)
+        ]
+
+
+class Random(Method):
+    """Normal noise: a control that every metric must rank in the middle."""
+
+    name = "random"
+
+    def attribute(self, task: Task) -> Sequence[Attribution]:
+        results = []
+        for number, (example, starts) in enumerate(zip(task.examples, task.starts, strict=True)):
+            generator = torch.Generator().manual_seed(task.seed * 1_000_003 + number)
+            moved = {n: (v != starts[0][n]).cpu() for n, v in example.inputs.items()}
+            values = {
+                n: torch.randn(m.shape, generator=generator, dtype=torch.float64) * m
+                for n, m in moved.items()
+            }
+            ends = {
+                n: torch.stack([v, *(s[n].to(v.device) for s in starts)])
+                for n, v in example.inputs.items()
+            }
+            at = task.values_at(example, ends)
+            total = sum(float(v.sum()) for v in values.values())
+            delta = float(at[0] - at[1:].mean())
+            nothing = float("nan")
+            integral = Integral(
+                values, float(at[0]), float(at[1:].mean()), total - delta, nothing, {}, 0, "exact",
+            )  # fmt: skip
+            results.append(describe(task, example, integral, self.name))
+        return results
+
+
+def describe(task: Task, example: Example, integral: Integral, method: str) -> Attribution:
+    """An integral as the attribution that users read."""
+    units = example.parts
+    return Attribution(
+        tensors=integral.values,
+        units=units,
+        at_input=integral.at_input,
+        at_baseline=integral.at_baseline,
+        residual=integral.residual,
+        error=integral.error,
+        uncertainty=units.reduce(integral.uncertainty) if integral.uncertainty else None,
+        spread=_spread(units, integral.per_start),
+        evaluations=integral.evaluations,
+        status=integral.status,
+        reason=integral.reason,
+        provenance={**task.provenance, "method": method, "target": _name(example.target)},
+        display=example.display,
+        view=task.domain.render,
+        cause=integral.cause,
+    )
+
+
+def _spread(units: Units, per_start: Sequence[Mapping[str, Tensor]]) -> Tensor | None:
+    return torch.stack([units.reduce(v) for v in per_start]).std(0) if per_start else None
+
+
+def _name(target: Any) -> Any:
+    return getattr(target, "__name__", repr(target)) if callable(target) else target

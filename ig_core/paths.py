@@ -1,0 +1,81 @@
+"""A Path is a curve from the baseline (t = 0) to the input (t = 1)."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ig_core.errors import InputError
+from ig_core.example import Example
+
+Inputs = Mapping[str, Float[Tensor, "..."]]
+Leg = tuple[Inputs, Inputs]
+
+
+class Path(ABC):
+    """A curve known in advance, as one or several smooth legs.
+
+    Subclass it for another curve; ``at`` is called with packed tensors of many rows::
+
+        class Quadratic(Path):
+            name = "quadratic"
+
+            def at(self, start, end, t):
+                return start + t**2 * (end - start), 2 * t * (end - start)
+    """
+
+    name: ClassVar[str]
+    fits: ClassVar[tuple[str, ...]] = ()
+    """Domains that the path is limited to; empty for all."""
+
+    def legs(self, example: Example, start: Inputs) -> Sequence[Leg]:
+        """The smooth pieces of the curve, each with its ends; one by default."""
+        return [(start, example.inputs)]
+
+    @abstractmethod
+    def at(self, start: Tensor, end: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Point and velocity (derivative by t) of a leg; ``t`` broadcasts against its ends."""
+
+
+class Straight(Path):
+    """x' + t (x - x'), the path of Sundararajan, Taly and Yan (2017, arXiv:1703.01365)."""
+
+    name = "straight"
+
+    def at(self, start: Tensor, end: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        velocity = end - start
+        return start + t * velocity, velocity
+
+
+class Piecewise(Straight):
+    """Straight legs through given points, on the way from the baseline to the input.
+
+    Completeness holds on every leg, hence in sum. ``points`` are tensors shaped like one
+    example's input (or mappings by input name), or a function ``(example, start) -> points``.
+    """
+
+    name = "piecewise"
+
+    def __init__(
+        self, points: Sequence[Tensor | Inputs] | Callable[[Example, Inputs], Sequence[Inputs]]
+    ) -> None:
+        self.points = points
+
+    def legs(self, example: Example, start: Inputs) -> Sequence[Leg]:
+        points = self.points(example, start) if callable(self.points) else self.points
+        stops = [start, *(_as_inputs(point, example) for point in points), example.inputs]
+        return list(itertools.pairwise(stops))
+
+
+def _as_inputs(point: Tensor | Inputs, example: Example) -> Inputs:
+    named = dict.fromkeys(example.inputs, point) if isinstance(point, Tensor) else point
+    wanted = {name: tuple(value.shape) for name, value in example.inputs.items()}
+    got = {name: tuple(value.shape) for name, value in named.items()}
+    if wanted != got:
+        raise InputError(f"a point of a piecewise path must have shapes {wanted} (got {got})")
+    return named

@@ -1,0 +1,1 @@
+"""Pictures of labelled numbers as text, HTML and figures; knows nothing of models."""

@@ -1,0 +1,71 @@
+"""Self-contained HTML without scripts or network, escaped by the template engine."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from ig_core.report.card import MOST_UNITS, Card
+
+
+@cache
+def environment() -> Environment:
+    """The templates of the reports, with autoescape on everywhere."""
+    return Environment(
+        loader=PackageLoader("ig_core.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def bars(card: Card) -> str:
+    """A fragment: units by magnitude as signed bars, facts beneath."""
+    return _render("bars.html", card, card.largest(MOST_UNITS))
+
+
+def heat(card: Card) -> str:
+    """A fragment: units in reading order on coloured ground, facts beneath."""
+    first = Card(card.labels[:MOST_UNITS], card.scores[:MOST_UNITS], card.kind, card.facts)
+    return _render("heat.html", card, first)
+
+
+def page(title: str, body: str) -> str:
+    """A whole page around a fragment that is HTML already."""
+    return _template("page.html").render(title=title, body=Markup(body))
+
+
+def colour(share: float) -> str:
+    """Ground of a unit: red for positive, blue for negative, clear at zero.
+
+    The ends stay light enough for black text (contrast above 4.5 to 1).
+    """
+    red, green, blue = (214, 96, 77) if share > 0 else (67, 147, 195)
+    return f"rgba({red}, {green}, {blue}, {min(abs(share), 1.0):.3f})"
+
+
+def _render(template: str, card: Card, shown: Card) -> str:
+    units = [
+        {
+            "label": label,
+            "score": score,
+            "width": round(abs(card.share(score)) * 100, 1),
+            "sign": "+" if score > 0 else "\N{MINUS SIGN}" if score < 0 else "",
+            "colour": colour(card.share(score)),
+        }
+        for label, score in zip(shown.labels, shown.scores, strict=True)
+    ]
+    return _template(template).render(
+        units=units,
+        kind=card.kind,
+        limit=card.limit,
+        more=len(card.labels) - len(units),
+        facts=card.facts or {},
+    )
+
+
+def _template(name: str) -> Template:
+    return environment().get_template(name)

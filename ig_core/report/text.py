@@ -1,0 +1,40 @@
+"""Plain text pictures, safe for any terminal or log."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from ig_core.report.card import Card
+
+BAR = 20
+
+
+def table(card: Card, most: int = 30) -> str:
+    """Units by magnitude with signed bars; facts beneath.
+
+    >>> print(table(Card(["dull", "film"], [-2.0, 1.0], "token")))
+    token  score
+    dull      -2  --------------------
+    film      +1  ++++++++++
+    """
+    shown = card.largest(most)
+    labels = [clean(label) for label in shown.labels]
+    numbers = [f"{score:+.4g}" for score in shown.scores]
+    wide = max([len(card.kind), *map(len, labels)])
+    right = max([len("score"), *map(len, numbers)])
+    lines = [f"{card.kind:<{wide}}  {'score':>{right}}"]
+    for label, number, score in zip(labels, numbers, shown.scores, strict=True):
+        bar = ("+" if score > 0 else "-") * round(abs(shown.share(score)) * BAR)
+        lines.append(f"{label:<{wide}}  {number:>{right}}  {bar}".rstrip())
+    if len(card.labels) > most:
+        lines.append(f"... and {len(card.labels) - most} more")
+    facts = card.facts or {}
+    gap = max(map(len, facts), default=0)
+    return "\n".join(lines + [f"{name:<{gap}}  {clean(value)}" for name, value in facts.items()])
+
+
+def clean(label: str) -> str:
+    """The label without control characters, so that it cannot steer a terminal."""
+    return "".join(
+        c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}" for c in label
+    )

@@ -1,0 +1,242 @@
+"""Rows are what a model sees: many (example, point of the path) pairs in one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ig_core.errors import InputError, OutputError, TargetError
+from ig_core.example import Example, Target
+from ig_core.layout import Layout, Pack, Selection
+
+CHUNK_ELEMENTS = 2**21
+"""Input elements in one chunk at most, whatever the layouts allow."""
+
+
+class Rows:
+    """One forward pass worth of rows, as :meth:`Domain.forward` receives them.
+
+    ``rows["x"]`` is the packed tensor of that name: the inputs at their point of the path, the
+    context as it is. With the layout Stack its shape is ``(rows, ...)``, with Pad
+    ``(rows, longest, ...)``, with Cat ``(items of all rows, ...)``.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        selections: Mapping[str, Selection],
+        targets: Targets,
+        example: Int[Tensor, " rows"],
+    ) -> None:
+        self._tensors = tensors
+        self._selections = selections
+        self._targets = targets
+        self.example = example
+
+    def __len__(self) -> int:
+        return len(self.example)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def owners(self, name: str) -> Int[Tensor, " items"]:
+        """The row that every item of ``name`` belongs to (PyG calls it the batch vector)."""
+        return self._selections[name].owners()
+
+    def sizes(self, name: str) -> Int[Tensor, " rows"]:
+        """The length of the first dimension of ``name`` in every row, before padding."""
+        return self._selections[name].sizes.to(self._tensors[name].device)
+
+    def select(self, outputs: Float[Tensor, "rows ..."]) -> Float[Tensor, " rows"]:
+        """The target of each row in the model's output.
+
+        Raises:
+            TargetError: a target is missing, of the wrong length or out of range.
+            OutputError: the first dimension of ``outputs`` is not the rows.
+        """
+        return self._targets.select(outputs, self.example)
+
+
+class Targets:
+    """The targets of several examples: a table of indices, or one function for all."""
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        first = targets[0]
+        self.function = first if callable(first) else None
+        self.table: Tensor | None = None
+        if self.function is not None or first is None:
+            if any(target is not first for target in targets):
+                raise TargetError(
+                    "targets of one call must be all indices, all None, or one function "
+                    f"(got {[type(t).__name__ for t in targets[:3]]})"
+                )
+            return
+        indices = [_indices(target) for target in targets]
+        if len({len(index) for index in indices}) > 1:
+            raise TargetError(f"targets of one call must have one length (got {indices[:3]})")
+        self.table = torch.tensor(indices)
+        self.bounds = self.table.amax(0).tolist()
+
+    def select(self, outputs: Tensor, example: Tensor) -> Tensor:
+        """One number per row of ``outputs``."""
+        if self.function is not None:
+            return self.function(outputs)
+        if outputs.dim() == 0 or outputs.shape[0] != len(example):
+            raise OutputError(
+                f"the model must give one output per row: expected first dimension "
+                f"{len(example)} (got shape {tuple(outputs.shape)}); a mean or sum over the "
+                "batch has to be left out"
+            )
+        shape = tuple(outputs.shape[1:])
+        if self.table is None:
+            if outputs[0].numel() != 1:
+                raise TargetError(
+                    f"the model gives an output of shape {shape} per example; say which number "
+                    f"to explain, e.g. target=0 (0 to {shape[0] - 1})"
+                )
+            return outputs.reshape(len(example))
+        if len(self.bounds) != len(shape):
+            raise TargetError(
+                f"target needs one index per output dimension: {len(shape)} for output shape "
+                f"{shape} (got {len(self.bounds)})"
+            )
+        for bound, size in zip(self.bounds, shape, strict=True):
+            if bound >= size:
+                raise TargetError(
+                    f"target {bound} is out of range for an output of shape {shape} "
+                    f"(expected 0 to {size - 1})"
+                )
+        index = self.table.to(outputs.device)[example.to(outputs.device)]
+        row = torch.arange(len(example), device=outputs.device)
+        return outputs[(row, *index.unbind(1))]
+
+
+def _indices(target: Target) -> tuple[int, ...]:
+    index = target if isinstance(target, tuple) else (target,)
+    good = tuple(i for i in index if isinstance(i, int) and not isinstance(i, bool) and i >= 0)
+    if len(good) != len(index) or not index:
+        raise TargetError(
+            "a target is an index of at least 0, a tuple of them, a function or None "
+            f"(got {target!r})"
+        )
+    return good
+
+
+class Batch:
+    """Examples packed once, from which rows are gathered by example."""
+
+    def __init__(
+        self, examples: Sequence[Example], layouts: Mapping[str, Layout], device: torch.device
+    ) -> None:
+        names = [*examples[0].inputs, *examples[0].context]
+        for position, example in enumerate(examples):
+            if [*example.inputs, *example.context] != names:
+                raise InputError(
+                    f"example {position} has tensors {[*example.inputs, *example.context]}, "
+                    f"example 0 has {names}; one call needs the same in all"
+                )
+        if missing := [name for name in names if name not in layouts]:
+            raise InputError(f"no layout is declared for {missing} (declared: {sorted(layouts)})")
+        self.layouts = layouts
+        self.device = device
+        self.input_names = tuple(examples[0].inputs)
+        self.dtypes = {name: value.dtype for name, value in examples[0].inputs.items()}
+        self.targets = Targets([example.target for example in examples])
+        self.inputs = self.pack([example.inputs for example in examples])
+        self.context = {
+            name: _on(layouts[name].pack([e.context[name] for e in examples], name), device)
+            for name in examples[0].context
+        }
+        self.room = torch.tensor([self._rows_that_fit(example) for example in examples])
+
+    def pack(self, tensors: Sequence[Mapping[str, Tensor]]) -> dict[str, Pack]:
+        """Input-shaped tensors of several examples, under the inputs' layouts."""
+        return {
+            name: _on(self.layouts[name].pack([_wide(t[name]) for t in tensors], name), self.device)
+            for name in self.input_names
+        }
+
+    def _rows_that_fit(self, example: Example) -> int:
+        everything = {**example.inputs, **example.context}
+        elements = sum(value.numel() for value in example.inputs.values())
+        fits = [self.layouts[n].capacity // self.layouts[n].load(v) for n, v in everything.items()]
+        return max(1, min(*fits, CHUNK_ELEMENTS // max(elements, 1)))
+
+    def chunks(self, example: Int[Tensor, " rows"], shrink: int = 1) -> Iterator[Tensor]:
+        """Split requested rows, sorted by size, into chunks of positions that fit one pass."""
+        room = self.room[example]
+        order = torch.argsort(room, stable=True)
+        room = room[order]
+        begin = 0
+        while begin < len(order):
+            count = max(1, int(room[begin]) // shrink)
+            yield order[begin : begin + count]
+            begin += count
+
+    def rows(self, example: Int[Tensor, " rows"], points: Mapping[str, Tensor]) -> Rows:
+        """Rows of these examples with the inputs at ``points`` (packed)."""
+        packs = {**self.inputs, **self.context}
+        selections = {name: pack.select(example) for name, pack in packs.items()}
+        shifts = {
+            name: (s.sizes.cumsum(0) - s.sizes).to(self.device) for name, s in selections.items()
+        }
+        tensors = dict(points)
+        for name, pack in self.context.items():
+            tensors[name] = selections[name].gather(pack.values, shifts)
+        return Rows(tensors, selections, self.targets, example)
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """One float64 vector per example, shaped like its inputs: what an integral is summed into."""
+
+    packs: Mapping[str, Pack]
+    values: Mapping[str, Tensor]
+
+    @classmethod
+    def zeros(cls, packs: Mapping[str, Pack]) -> Sums:
+        """Nothing summed yet."""
+        return cls(
+            packs, {n: torch.zeros_like(p.values, dtype=torch.float64) for n, p in packs.items()}
+        )
+
+    def mix(self, own: float, *others: tuple[float, Sums]) -> Sums:
+        """The linear combination ``own * self + weight * other + ...``."""
+        values = {name: value * own for name, value in self.values.items()}
+        for weight, other in others:
+            for name, value in values.items():
+                value.add_(other.values[name], alpha=weight)
+        return Sums(self.packs, values)
+
+    def norms(self) -> Float[Tensor, " examples"]:
+        """L1 norm per example, on the CPU."""
+        parts = [self.packs[name].totals(value.abs()) for name, value in self.values.items()]
+        return torch.stack(parts).sum(0).cpu()
+
+    def totals(self) -> Float[Tensor, " examples"]:
+        """Signed sum per example, on the CPU."""
+        parts = [self.packs[name].totals(value) for name, value in self.values.items()]
+        return torch.stack(parts).sum(0).cpu()
+
+    def item(self, example: int) -> dict[str, Tensor]:
+        """The vector of one example, without padding."""
+        return {
+            name: self.packs[name].holding(value).item(example).cpu().clone()
+            for name, value in self.values.items()
+        }
+
+
+def _wide(value: Tensor) -> Tensor:
+    half = value.dtype in (torch.float16, torch.bfloat16)
+    return value.detach().float() if half else value.detach()
+
+
+def _on(pack: Pack, device: torch.device) -> Pack:
+    return pack.holding(pack.values.to(device))

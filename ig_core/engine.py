@@ -365,6 +365,7 @@ class _Window:
 
     def _collect(self, outcome: Outcome, goal: Goal) -> dict[int, _PathResult]:
         results = {}
+        totals = outcome.integral.totals().tolist()
         for path, status in zip(outcome.done.tolist(), outcome.status, strict=True):
             if path in self.failures:
                 continue
@@ -373,7 +374,9 @@ class _Window:
             if outcome.spread is not None:
                 scale = float(outcome.spread_scale[path])
                 uncertainty = {n: v.abs() * scale for n, v in outcome.spread.item(path).items()}
-            results[path] = _PathResult(values, float(outcome.error[path]), uncertainty, status)
+            results[path] = _PathResult(
+                values, totals[path], float(outcome.error[path]), uncertainty, status
+            )
             size = sum(float(value.abs().sum()) for value in values.values())
             if size == 0 and abs(float(goal.delta[path])) > float(goal.noise[path]):
                 self.failures[path] = NoGradientError(
@@ -387,13 +390,14 @@ class _Window:
         self, results: Mapping[int, _PathResult], at_start: Tensor, at_end: Tensor
     ) -> Iterator[Integral]:
         """The mean over the starts of every example."""
+        begins, ends, counts = at_start.tolist(), at_end.tolist(), self.spent.tolist()
         paths_of: dict[int, list[int]] = {}
         for path, example in enumerate(self.example_of):
             paths_of.setdefault(example, []).append(path)
         for paths in paths_of.values():
-            begin = float(at_start[paths].mean())
-            end = float(at_end[paths[0]])
-            spent = int(self.spent[paths].sum())
+            begin = sum(begins[p] for p in paths) / len(paths)
+            end = ends[paths[0]]
+            spent = sum(counts[p] for p in paths)
             failed = next((self.failures[p] for p in paths if p in self.failures), None)
             if failed is not None:
                 nothing = {n: v[0] * torch.nan for n, v in self._blank(paths[0]).items()}
@@ -404,7 +408,7 @@ class _Window:
                 continue
             done = [results[p] for p in paths]
             values = _mean([r.values for r in done])
-            total = sum(float(v.sum()) for v in values.values())
+            total = sum(r.total for r in done) / len(done)
             size = sum(float(v.abs().sum()) for v in values.values())
             error = sum(r.error for r in done) / len(done)
             flat = "" if size else "the output does not depend on the input along this path"
@@ -429,6 +433,7 @@ class _Window:
 @dataclass(frozen=True, eq=False)
 class _PathResult:
     values: Mapping[str, Tensor]
+    total: float
     error: float
     uncertainty: Mapping[str, Tensor]
     status: Status
@@ -459,7 +464,9 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
-def _mean(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def _mean(parts: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    if len(parts) == 1:
+        return parts[0]
     return {name: torch.stack([p[name] for p in parts]).mean(0) for name in parts[0]}
 
 

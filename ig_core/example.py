@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -49,14 +52,7 @@ class Units:
     @classmethod
     def elements(cls, inputs: Mapping[str, Tensor]) -> Units:
         """One unit for every number of every input, labelled by its position."""
-        labels: list[str] = []
-        index = {}
-        for name, value in inputs.items():
-            index[name] = torch.arange(value.numel()).view(value.shape) + len(labels)
-            places = torch.cartesian_prod(*(torch.arange(n) for n in value.shape))
-            places = places.view(value.numel(), value.dim()) if value.dim() else places[:0]
-            labels += [f"{name}{p}" for p in places.tolist()] if value.dim() else [name]
-        return cls(labels, index, kind="element")
+        return _elements(tuple((name, tuple(value.shape)) for name, value in inputs.items()))
 
     def reduce(self, values: Mapping[str, Tensor]) -> Float[Tensor, " units"]:
         """The plain signed sum over the elements of each unit, in float64."""
@@ -104,3 +100,14 @@ class Example:
     def parts(self) -> Units:
         """The declared units, or every element on its own."""
         return self.units if self.units is not None else Units.elements(self.inputs)
+
+
+@lru_cache(maxsize=64)
+def _elements(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Units:
+    labels: list[str] = []
+    index = {}
+    for name, shape in shapes:
+        count = math.prod(shape)
+        index[name] = torch.arange(count).view(shape) + len(labels)
+        labels += [f"{name}{list(p)}" if p else name for p in np.ndindex(*shape)]
+    return Units(labels, index, kind="element")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -146,8 +147,13 @@ def gauss_legendre(steps: int) -> Fixed:
     >>> float(rule.weights @ rule.nodes**5)  # doctest: +ELLIPSIS
     0.1666666666...
     """
-    nodes, weights = np.polynomial.legendre.leggauss(_positive(steps))
+    nodes, weights = _leggauss(_positive(steps))
     return Fixed((nodes + 1) / 2, weights / 2)
+
+
+@cache
+def _leggauss(steps: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    return np.polynomial.legendre.leggauss(steps)
 
 
 def midpoint(steps: int) -> Fixed:

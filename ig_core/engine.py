@@ -39,7 +39,7 @@ NOISE_ULPS = 8.0
 
 
 MIXING_TOLERANCE = 1e-3
-"""F of one row may change by this much, relatively, when other rows share its batch."""
+"""F of one row may change by this much, relative to the largest F, when others share its batch."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class _Window:
     ) -> Iterator[Integral]:
         """Round by round until every path is done; then one integral per example."""
         at_start, at_end = self._ends()
-        if self._rows_mix(at_end):
+        if self._rows_mix(at_start, at_end):
             self.shrink = 2**62
             self.note = "rows of this model do not share a batch; each was evaluated alone"
             at_start, at_end = self._ends()
@@ -221,15 +221,19 @@ class _Window:
             self.epsilon = max(self.epsilon, torch.finfo(piece.value.dtype).eps)
         return value[:count], value[count:]
 
-    def _rows_mix(self, at_end: Tensor) -> bool:
+    def _rows_mix(self, at_start: Tensor, at_end: Tensor) -> bool:
         """Does the first path's input give alone what it gave between other rows?"""
         if 0 in self.failures:
             return False
         last = int((self.owner == 0).sum()) - 1
-        alone = self._pass(torch.tensor([last]), torch.ones(1, dtype=torch.float64), False).value
-        together = float(at_end[0])
-        scale = max(abs(together), abs(float(alone)), 1e-6)
-        return abs(float(alone) - together) > MIXING_TOLERANCE * scale
+        try:
+            alone = self._pass(
+                torch.tensor([last]), torch.ones(1, dtype=torch.float64), False
+            ).value
+        except Exception:
+            return False  # a model that wants company cannot be asked
+        scale = float(torch.cat([at_start, at_end]).nan_to_num().abs().max())
+        return abs(float(alone) - float(at_end[0])) > MIXING_TOLERANCE * scale
 
     def _evaluate(
         self, request: Request, gradients: bool = True

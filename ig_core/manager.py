@@ -57,8 +57,12 @@ class _Component:
     fits: tuple[str, ...]
 
     def clashes(self, other: _Component) -> bool:
-        apart = self.fits and other.fits and not set(self.fits) & set(other.fits)
-        return self.kind == other.kind and self.name == other.name and not apart
+        """Whether one name would mean two things; a limited component may hide a general one."""
+        if (self.kind, self.name) != (other.kind, other.name):
+            return False
+        if self.fits and other.fits:
+            return not set(self.fits).isdisjoint(other.fits)
+        return not self.fits and not other.fits
 
 
 class PluginManager:
@@ -182,10 +186,12 @@ class PluginManager:
         return cast(type[Domain], special[0])
 
     def _all(self, kind: str, domain: str | None) -> Iterator[_Component]:
-        for component in self._components:
-            if component.kind == kind and (
-                domain is None or not component.fits or domain in component.fits
-            ):
+        """Components of a kind; one made for the domain hides its namesake made for all."""
+        of_kind = [c for c in self._components if c.kind == kind]
+        own = {c.name for c in of_kind if domain in c.fits}
+        for component in of_kind:
+            general = not component.fits and component.name not in own
+            if domain is None or general or domain in component.fits:
                 yield component
 
     def _collect(self, plugin: str) -> Iterator[_Component]:

@@ -34,7 +34,7 @@ from ig_core.errors import (
     TargetError,
     UnknownNameError,
 )
-from ig_core.example import Example, Units
+from ig_core.example import Example, Target, Units
 from ig_core.hookspecs import hookimpl
 from ig_core.layout import Cat, Layout, Pad, Stack
 from ig_core.manager import PluginManager, PluginRecord, plugins
@@ -43,8 +43,11 @@ from ig_core.metrics import Game, Metric
 from ig_core.paths import Path, Piecewise, Straight
 from ig_core.quadrature import Rule
 from ig_core.report.card import Card
+from ig_core.report.figure import new as new_figure
+from ig_core.report.html import heat
 from ig_core.rows import Rows
 from ig_core.site import Site
+from ig_core.tensors import Selector, pick
 
 __version__ = "0.1.0"
 
@@ -55,6 +58,7 @@ __all__ = [
     "ModelError", "NameClashError", "NoGradientError", "NonFiniteError", "NotConvergedError",
     "NotConvergedWarning", "OutputError", "Pad", "Path", "Piecewise", "PluginError",
     "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
-    "Site", "Stack", "StorageError", "Straight", "TargetError", "Task", "Units",
-    "UnknownNameError", "Zeros", "attribute", "hookimpl", "made_once", "plugins", "prepare",
+    "Selector", "Site", "Stack", "StorageError", "Straight", "Target", "TargetError", "Task",
+    "Units", "UnknownNameError", "Zeros", "attribute", "heat", "hookimpl", "made_once",
+    "new_figure", "pick", "plugins", "prepare",
 ]  # fmt: skip

@@ -1,1 +1,44 @@
-"""Placeholder."""
+"""Integrated Gradients for sequences: what every time step contributed, and how memory fades.
+
+>>> import torch
+>>> import ig_core as ig
+>>> from ig_sequences.cases import LeakyIntegrator
+>>> x = torch.ones(3, 1, dtype=torch.float64)
+>>> ig.attribute(LeakyIntegrator(0.5), x, domain="sequences").scores.tolist()
+[0.25, 0.5, 1.0]
+"""
+
+from __future__ import annotations
+
+from ig_core import Analysis, Baseline, BenchmarkCase, Domain, hookimpl
+from ig_sequences.decay import Decay, attribution_decay
+
+__all__ = ["Decay", "attribution_decay"]
+
+
+@hookimpl
+def ig_domains() -> list[type[Domain]]:
+    from ig_sequences.domain import SequenceDomain
+
+    return [SequenceDomain]
+
+
+@hookimpl
+def ig_baselines() -> list[type[Baseline]]:
+    from ig_sequences.baselines import TimeMean
+
+    return [TimeMean]
+
+
+@hookimpl
+def ig_analyses() -> list[type[Analysis]]:
+    from ig_sequences.analyses import AttributionDecay
+
+    return [AttributionDecay]
+
+
+@hookimpl
+def ig_benchmark_cases() -> list[BenchmarkCase]:
+    from ig_sequences.cases import CASES
+
+    return list(CASES)

@@ -1,0 +1,19 @@
+"""Findings from the attributions of many sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ig_core import Analysis, Attribution
+from ig_sequences.decay import Decay, find_decay
+
+
+class AttributionDecay(Analysis):
+    """How fast a model's memory fades: options ``burn_in``, ``bootstrap`` and ``seed``."""
+
+    name = "attribution-decay"
+    fits = ("sequences",)
+
+    def find(self, attributions: Sequence[Attribution], **options: Any) -> Decay:
+        return find_decay(attributions, **options)

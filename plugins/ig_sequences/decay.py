@@ -29,7 +29,7 @@ DecayStatus = Literal[
 
 MEANING: Mapping[DecayStatus, str] = {
     "exponential": "ln a(k) falls along a line, and the half-life agrees with the first crossing",
-    "non_exponential": "ln a(k) bends: the half-life is only its mean slope; look at the profile",
+    "non_exponential": "ln a(k) is no line: it bends, or few sequences leave noise; see the plot",
     "delayed_peak": "old steps matter more than the newest; the slope mixes the rise and the fall",
     "echo": "one past moment, at peak_lag, holds most of it; a half-life does not describe that",
     "finite_window": "the memory ends abruptly; its last lag, in window, describes it",
@@ -144,8 +144,9 @@ def attribution_decay(
 
     >>> import torch
     >>> from ig_sequences.cases import LeakyIntegrator
-    >>> attribution_decay(LeakyIntegrator(0.5), torch.ones(4, 20, 1).double()).half_life
-    1.0...
+    >>> found = attribution_decay(LeakyIntegrator(0.5), torch.ones(4, 20, 1).double())
+    >>> round(found.half_life, 6), found.status
+    (1.0, 'exponential')
 
     Args:
         x: a tensor ``(batch, time, features)``, one of its rows, or a list of sequences.

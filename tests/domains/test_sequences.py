@@ -1,0 +1,643 @@
+"""Sequences: ragged batches, padding, cuDNN's flags, and the half-life of a memory."""
+
+import math
+import re
+from pathlib import Path
+
+import ig_sequences.domain
+import numpy as np
+import pytest
+import torch
+from captum.attr import IntegratedGradients
+from ig_sequences import Decay, attribution_decay
+from ig_sequences.analyses import AttributionDecay
+from ig_sequences.baselines import TimeMean
+from ig_sequences.cases import CASES, LeakyIntegrator, LettersToPhonemes
+from ig_sequences.decay import MEANING, find_decay
+from ig_sequences.domain import SequenceDomain, cudnn_differentiable
+from torch import Tensor, nn
+
+import ig_core as ig
+
+LENGTHS = (5, 1, 9, 5, 2, 9, 7)
+
+
+class Packed(nn.Module):
+    """Takes lengths, packs, and answers from the last hidden state."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 8, batch_first=True)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=False)
+        return self.head(self.rnn(packed)[1][-1])
+
+
+class EveryStep(nn.Module):
+    """Takes no lengths, answers at every step, and notes the shapes that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 8, batch_first=True)
+        self.head = nn.Linear(8, 4)
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(tuple(x.shape))
+        return self.head(self.rnn(x)[0])
+
+
+class Lags(nn.Module):
+    """A linear filter: the sum over lags of weight(k) x(T - k)."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = weight.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.sum(2).flip(1) * self.weight[: x.shape[1]]).sum(1)
+
+
+def seeded(make: type[nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return make()
+
+
+def ragged(lengths: tuple[int, ...] = LENGTHS, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(n, 3, generator=generator, dtype=dtype) for n in lengths]
+
+
+def ones(sequences: int = 3, time: int = 100) -> Tensor:
+    return torch.ones(sequences, time, 1, dtype=torch.float64)
+
+
+def signs(sequences: int = 4, time: int = 60, features: int = 2) -> Tensor:
+    """Inputs of magnitude .7: at every lag the path meets the same gradients up to the decay."""
+    drawn = torch.rand(
+        sequences, time, features, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    )
+    return 0.7 * (drawn - 0.5).sign()
+
+
+# -- ragged batches -----------------------------------------------------------------------------
+
+
+def test_32_ragged_sequences_packed_give_what_single_calls_give() -> None:
+    model = seeded(Packed)
+    lengths = tuple(torch.randint(1, 25, (32,), generator=torch.Generator().manual_seed(0)))
+    sequences = ragged(tuple(int(n) for n in lengths), torch.float32)
+    together = ig.attribute(model, sequences, target=1)
+    for x, batched in zip(sequences, together, strict=True):
+        alone = ig.attribute(model, x, target=1)
+        assert batched.values.shape == x.shape
+        assert (batched.values - alone.values).abs().max() < 2e-5
+        assert abs(batched.delta - alone.delta) < 2e-5
+
+
+def test_padded_with_lengths_gives_what_the_list_gives() -> None:
+    model = seeded(Packed).double()
+    sequences = ragged()
+    padded = torch.full((len(LENGTHS), 12, 3), 77.0, dtype=torch.float64)
+    for row, x in zip(padded, sequences, strict=True):
+        row[: len(x)] = x
+    listed = ig.attribute(model, sequences, target=1)
+    for a, b in zip(listed, ig.attribute(model, padded, target=1, lengths=LENGTHS), strict=True):
+        assert torch.equal(a.values, b.values)
+
+
+def test_a_model_without_lengths_never_sees_padding() -> None:
+    model = seeded(EveryStep).double()
+    sequences = ragged()
+    together = ig.attribute(model, sequences, target=2, step="last")
+    for x, batched in zip(sequences, together, strict=True):
+        alone = ig.attribute(model, x, target=2, step="last")
+        assert torch.allclose(batched.values, alone.values, rtol=0, atol=1e-12)
+        assert batched.at_input == pytest.approx(model(x[None])[0, -1, 2].item(), abs=1e-12)
+
+
+def test_a_model_without_lengths_runs_once_per_distinct_length() -> None:
+    model = seeded(EveryStep).double()
+    domain = SequenceDomain(model, step="last")
+    ig.attribute(model, ragged(), domain=domain, target=2, rule="gauss-legendre", steps=4)
+    rows = {time: 4 * LENGTHS.count(time) for time in set(LENGTHS)}
+    assert model.seen[-len(rows) :] == [(rows[time], time, 3) for time in sorted(rows)]
+
+
+@pytest.mark.parametrize("make", [Packed, EveryStep])
+def test_padding_gets_a_gradient_of_exactly_zero(make: type[nn.Module]) -> None:
+    model = seeded(make).double()
+    gradients: list[Tensor] = []
+
+    class Watched(nn.Module):
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            if x.requires_grad:
+                beyond = torch.arange(x.shape[1]) >= lengths[:, None]
+                x.register_hook(lambda g: gradients.append(g[beyond]))
+            if make is Packed:
+                return model(x, lengths)
+            return model(x)[torch.arange(len(x)), lengths - 1]
+
+    results = ig.attribute(Watched(), ragged(), domain="sequences", target=1)
+    assert sum(g.numel() for g in gradients) > 0
+    assert all(bool((g == 0).all()) for g in gradients)
+    assert [len(a.values) for a in results] == list(LENGTHS)
+
+
+def test_a_sequence_of_one_step_is_explained() -> None:
+    result = ig.attribute(LeakyIntegrator(0.5), torch.tensor([[3.0, -1.0]]), domain="sequences")
+    assert result.values.tolist() == [[3.0, -1.0]]
+    assert result.units.labels == ("t=0",)
+
+
+# -- numbers ------------------------------------------------------------------------------------
+
+
+def test_agrees_with_captum_on_a_batch_of_equal_length() -> None:
+    model = seeded(EveryStep).double()
+    x = torch.stack(ragged((12,) * 6))
+    # Captum takes the dtype of its quadrature weights from the default.
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        theirs = IntegratedGradients(lambda z: model(z)[:, -1]).attribute(
+            x, target=3, n_steps=32, method="gausslegendre"
+        )
+    finally:
+        torch.set_default_dtype(before)
+    ours = ig.attribute(model, x, target=3, step="last", rule="gauss-legendre", steps=32)
+    assert (torch.stack([a.values for a in ours]) - theirs).abs().max() < 1e-8
+
+
+def test_values_sum_to_the_difference_of_outputs() -> None:
+    model = seeded(Packed).double()
+    for result in ig.attribute(model, [4 * x for x in ragged()], target=0, tol=1e-4):
+        assert result.status == "converged"
+        assert abs(float(result.values.sum()) - result.delta) <= 1e-4 * abs(result.delta)
+
+
+def test_a_leaky_integrator_credits_each_step_with_its_decayed_input() -> None:
+    x = torch.tensor([[1.0], [2.0], [-4.0]], dtype=torch.float64)
+    result = ig.attribute(LeakyIntegrator(0.5), x, domain="sequences")
+    assert result.scores.tolist() == pytest.approx([0.25, 1.0, -4.0], abs=1e-14)
+
+
+def test_time_mean_explains_what_differs_from_the_level() -> None:
+    x = torch.tensor([[1.0], [2.0], [6.0]], dtype=torch.float64)
+    result = ig.attribute(LeakyIntegrator(0.5), x, domain="sequences", baseline="time-mean")
+    assert result.scores.tolist() == pytest.approx([-0.5, -0.5, 3.0], abs=1e-14)
+    assert result.at_baseline == pytest.approx(3 * 1.75)
+
+
+def test_time_mean_is_for_sequences_only() -> None:
+    with pytest.raises(ig.InputError, match="for sequences"):
+        ig.attribute(lambda x: x.sum(1), torch.ones(1, 2), baseline=TimeMean())
+
+
+# -- the door -----------------------------------------------------------------------------------
+
+
+def test_a_recurrent_model_is_recognised_and_two_dimensions_are_one_sequence() -> None:
+    model = seeded(Packed)
+    one = ig.attribute(model, torch.randn(5, 3), target=0)
+    assert isinstance(one, ig.Attribution)
+    assert one.provenance["domain"] == "sequences"
+    assert one.units.labels == ("t=0", "t=1", "t=2", "t=3", "t=4")
+    assert len(ig.attribute(model, torch.randn(2, 5, 3), target=0)) == 2
+
+
+@pytest.mark.parametrize("raw", ["text", torch.ones(3), torch.ones(2, 3, dtype=torch.long), [1.0]])
+def test_other_inputs_are_left_to_other_domains(raw: object) -> None:
+    assert not SequenceDomain.accepts(nn.GRU(3, 4, batch_first=True), raw)
+
+
+def test_a_model_without_recurrence_is_left_to_other_domains() -> None:
+    assert not SequenceDomain.accepts(nn.Linear(3, 4), torch.ones(2, 3))
+
+
+def test_a_bare_rnn_is_explained_at_its_own_last_step() -> None:
+    torch.manual_seed(0)
+    rnn = nn.LSTM(3, 4, batch_first=True).double()
+    short, long = ragged((3, 6))
+    result = ig.attribute(rnn, [short, long], target=1, output=0, step="last")[0]
+    assert result.at_input == pytest.approx(rnn(short[None])[0][0, -1, 1].item(), abs=1e-12)
+
+
+def test_lengths_go_to_the_parameter_that_is_named() -> None:
+    class Renamed(Packed):
+        def forward(self, x: Tensor, sizes: Tensor) -> Tensor:
+            assert sizes.dtype == torch.long and sizes.device.type == "cpu"
+            return super().forward(x, sizes)
+
+    x = ragged()
+    named = ig.attribute(seeded(Renamed).double(), x, target=1, lengths_name="sizes")
+    usual = ig.attribute(seeded(Packed).double(), x, target=1)
+    assert all(torch.equal(a.values, b.values) for a, b in zip(named, usual, strict=True))
+
+
+def test_steps_and_features_are_shown_by_name_and_escaped() -> None:
+    result = ig.attribute(
+        LeakyIntegrator(0.5),
+        torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64),
+        domain="sequences",
+        labels=lambda x: [f"<day {i}>" for i in range(len(x))],
+        feature_names=["rain", "wind & sun"],
+    )
+    assert result.top(1) == [("<day 1>", 7.0)]
+    page = result.to_html()
+    assert "&lt;day 0&gt;" in page and "<day" not in page
+    assert page.index("&lt;day 0&gt;") < page.index("&lt;day 1&gt;")
+    assert "wind &amp; sun: +5" in page
+    assert "<day 0>" in result.to_text()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_is_left_as_it_was_found(fails: bool) -> None:
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+            self.rnn = nn.GRU(3, 4, num_layers=2, dropout=0.5, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if fails:
+                raise RuntimeError("no")
+            return self.rnn(self.norm(x.transpose(1, 2)).transpose(1, 2))[0][:, -1]
+
+    model = seeded(Whole).double().train()
+    model.norm.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    if fails:
+        with pytest.raises(ig.ForwardError):
+            ig.attribute(model, ragged(), target=0)
+    else:
+        ig.attribute(model, ragged(), target=0)
+    assert model.training and model.rnn.training and not model.norm.training
+    assert model.rnn.dropout == 0.5
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert all(torch.equal(v, before[name]) for name, v in model.state_dict().items())
+
+
+# -- cuDNN --------------------------------------------------------------------------------------
+
+
+class Noisy(nn.Module):
+    """Dropout inside and outside of the RNN; notes the flags at every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 8, num_layers=2, dropout=0.5, batch_first=True)
+        self.drop = nn.Dropout(0.5)
+        self.flags: set[tuple[bool, float, bool]] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.flags.add((self.rnn.training, self.rnn.dropout, self.drop.training))
+        return self.drop(self.rnn(x)[0][:, -1])
+
+
+def test_only_rnn_modules_are_set_to_train_and_their_dropout_is_off() -> None:
+    model = seeded(Noisy).double().eval()
+    x = torch.stack(ragged((6, 6)))
+    expected = model(x)
+    with cudnn_differentiable([model.rnn]):
+        assert (model.rnn.training, model.rnn.dropout, model.drop.training) == (True, 0.0, False)
+        assert torch.equal(model(x), expected)
+    assert (model.rnn.training, model.rnn.dropout) == (False, 0.5)
+
+
+def test_the_flags_come_back_after_an_exception() -> None:
+    model = seeded(Noisy).eval()
+    with pytest.raises(RuntimeError, match="inside"), cudnn_differentiable([model.rnn]):
+        raise RuntimeError("inside")
+    assert (model.rnn.training, model.rnn.dropout) == (False, 0.5)
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_flags_change_during_a_call_only_on_cuda(
+    cuda: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ig_sequences.domain, "_on_cuda", lambda rnn: cuda)
+    model = seeded(Noisy).double().train()
+    ig.attribute(model, ragged(), target=0)
+    assert model.flags == {(True, 0.0, False) if cuda else (False, 0.5, False)}
+    assert (model.rnn.training, model.rnn.dropout, model.drop.training) == (True, 0.5, True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("make", [Packed, EveryStep, Noisy])
+def test_cuda_gives_what_the_cpu_gives(make: type[nn.Module]) -> None:
+    model = seeded(make).double()
+    options = {"step": "last"} if make is EveryStep else {}
+    x = ragged()
+    here = ig.attribute(model, x, target=1, **options)
+    there = ig.attribute(model.cuda(), [one.cuda() for one in x], target=1, **options)
+    for a, b in zip(here, there, strict=True):
+        assert (a.values - b.values).abs().max() < 1e-8
+
+
+# -- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "error", "told"),
+    [
+        (torch.ones(0, 3), ig.InputError, r"at least one step.*\(0, 3\)"),
+        (torch.ones(4, 0), ig.InputError, r"one feature.*\(4, 0\)"),
+        (torch.ones(4), ig.InputError, r"\(time, features\).*\(4,\)"),
+        (torch.ones(1, 1, 4, 3), ig.InputError, r"\(time, features\).*\(1, 1, 4, 3\)"),
+        ([[1.0, 2.0]], ig.InputError, r"\(time, features\).*list"),
+        (np.ones((4, 3)), ig.InputError, r"\(time, features\).*ndarray"),
+        (torch.ones(4, 3, dtype=torch.long), ig.InputError, "int64"),
+        (torch.full((4, 3), torch.nan), ig.NonFiniteError, r"NaN.*\[0, 0\]"),
+        ([torch.ones(4, 3), torch.ones(4, 2)], ig.InputError, "ragged dimension"),
+        (torch.ones(4, 5), ig.ForwardError, "input"),
+    ],
+    ids=["no-step", "no-feature", "1-d", "4-d", "list", "array", "int", "nan", "widths", "width"],
+)  # fmt: skip
+def test_a_bad_sequence_is_refused_by_name(raw: object, error: type, told: str) -> None:
+    with pytest.raises(error, match=re.compile(told, re.DOTALL)):
+        ig.attribute(seeded(Packed), raw, domain="sequences", target=0)
+
+
+@pytest.mark.parametrize("empty", [[], torch.ones(0, 4, 3)])
+def test_an_empty_batch_gives_an_empty_list(empty: object) -> None:
+    assert ig.attribute(seeded(Packed), empty, target=0) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"lengths": [4]}, "2 whole numbers from 1 to 4"),
+        ({"lengths": [0, 4]}, "from 1 to 4"),
+        ({"lengths": [4, 5]}, "from 1 to 4"),
+        ({"lengths_name": "sizes"}, "no parameter 'sizes'.*x, lengths"),
+        ({"step": "first"}, "step must be 'last' or None"),
+        ({"feature_names": ["a"]}, "3 feature_names"),
+        ({"labels": lambda x: ["a"]}, "4 steps"),
+        ({"window": 3}, "window"),
+    ],
+)
+def test_a_bad_option_is_refused_by_name(options: dict, told: str) -> None:
+    with pytest.raises(ig.InputError, match=told):
+        ig.attribute(seeded(Packed), torch.ones(2, 4, 3), target=0, **options)
+
+
+def test_lengths_of_a_list_are_refused() -> None:
+    with pytest.raises(ig.InputError, match="a list of sequences carries its own"):
+        ig.attribute(seeded(Packed), ragged((3, 4)), target=0, lengths=[3, 4])
+
+
+def test_an_rnn_that_reads_time_first_is_refused() -> None:
+    with pytest.raises(ig.InputError, match="batch_first=True"):
+        ig.attribute(nn.GRU(3, 4), torch.ones(5, 3), output=0, step="last", target=0)
+
+
+def test_an_output_as_long_as_the_input_is_refused_without_step() -> None:
+    with pytest.raises(ig.OutputError, match="step='last'"):
+        ig.attribute(seeded(EveryStep), ragged((3, 4), torch.float32), target=(0, 0))
+
+
+def test_step_last_needs_an_output_per_step() -> None:
+    with pytest.raises(ig.OutputError, match=r"\(rows, time"):
+        ig.attribute(seeded(Packed), torch.ones(5, 3), target=0, step="last")
+
+
+# -- half-life ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.8, 0.9, 0.95, 0.99])
+def test_a_leaky_integrator_forgets_half_in_its_half_life(decay: float) -> None:
+    found = attribution_decay(LeakyIntegrator(decay), ones())
+    expected = math.log(0.5) / math.log(decay)
+    assert found.half_life == pytest.approx(expected, rel=1e-6)
+    assert found.interval == pytest.approx((expected, expected), rel=1e-6)
+    assert found.crossing == pytest.approx(expected, rel=1e-6)
+    assert found.status == "exponential"
+    assert found.peak_lag == 0 and found.r2 == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("bias", [-1.0, 0.0, 1.0, 3.0])
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_a_gate_without_recurrent_weights_forgets_like_its_sigmoid(kind: str, bias: float) -> None:
+    """With zero recurrent weights, and inputs read by the candidate alone, the gates are constant:
+
+    c_t = s c_{t-1} + (1 - s or i) g(x_t) with s = sigmoid(bias). For abs(x) the same at all steps,
+    every gradient on the path is s^k times one that all lags share, so a(k) falls as s^k exactly.
+    """
+    torch.manual_seed(0)
+    rnn = (nn.LSTM if kind == "lstm" else nn.GRU)(2, 4, batch_first=True).double()
+    gate, candidate = slice(4, 8), slice(8, 12)  # torch orders i, f, g, o and r, z, n
+    with torch.no_grad():
+        read = rnn.weight_ih_l0[candidate].clone()
+        for parameter in rnn.parameters():
+            parameter.zero_()
+        rnn.weight_ih_l0[candidate] = read
+        rnn.bias_ih_l0[gate] = bias
+    keep = 1 / (1 + math.exp(-bias))
+    x = signs(features=2)
+    x[..., 1] = x[..., 0]  # so that abs(w x) is the same at all steps too
+    found = attribution_decay(rnn, x, target=0, output=0, step="last")
+    assert found.half_life == pytest.approx(math.log(0.5) / math.log(keep), rel=1e-6)
+    assert found.status == "exponential"
+
+
+@pytest.mark.parametrize(("rho", "expected"), [(0.5, 1.00), (0.8, 3.11), (0.9, 6.58)])
+def test_a_scaled_rotation_forgets_by_its_scale(rho: float, expected: float) -> None:
+    torch.manual_seed(0)
+    rnn = nn.RNN(4, 16, batch_first=True, bias=False).double()
+    rotation = torch.linalg.qr(torch.randn(16, 16, dtype=torch.float64))[0]
+    with torch.no_grad():
+        rnn.weight_hh_l0.copy_(rho * rotation)
+    readout = torch.randn(16, dtype=torch.float64)
+    x = 0.1 * torch.randn(32, 100, 4, dtype=torch.float64)
+    found = attribution_decay(rnn, x, target=lambda h: h @ readout, output=0, step="last")
+    assert found.half_life == pytest.approx(expected, rel=0.05)
+    assert found.status == "exponential"
+
+
+LAG = torch.arange(100.0, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("weight", "status", "peak", "window"),
+    [
+        (0.999**LAG, "censored", 0, (0, 99)),
+        (torch.ones(100), "no_decay", 0, (0, 99)),
+        (LAG == 10, "echo", 10, (10, 10)),
+        (torch.exp(-0.5 * ((LAG - 30) / 4) ** 2), "echo", 30, (6, 54)),
+        (LAG * torch.exp(-LAG / 5), "delayed_peak", 5, (1, 99)),
+        (LAG < 12, "finite_window", 0, (0, 11)),
+        (LAG < 1, "finite_window", 0, (0, 0)),
+        (1 / (LAG + 1), "non_exponential", 0, (0, 99)),
+        (0.5 * 0.5**LAG + 0.5 * 0.95**LAG, "non_exponential", 0, (0, 99)),
+        (0.005**LAG, "too_short", 0, (0, 3)),
+    ],
+    ids=[
+        "slow", "flat", "delay-line", "smeared-echo", "alpha-function", "moving-average",
+        "memoryless", "power-law", "two-rates", "too-fast",
+    ],
+)  # fmt: skip
+def test_a_memory_of_another_shape_has_its_own_status(
+    weight: Tensor, status: str, peak: int, window: tuple[int, int]
+) -> None:
+    found = attribution_decay(Lags(weight), ones())
+    assert (found.status, found.peak_lag, found.window) == (status, peak, window)
+    assert found.reason.startswith(MEANING[found.status])
+
+
+def test_a_censored_half_life_is_still_the_slope() -> None:
+    found = attribution_decay(LeakyIntegrator(0.999), ones())
+    assert found.status == "censored"
+    assert found.half_life == pytest.approx(math.log(0.5) / math.log(0.999), rel=1e-6)
+    assert found.crossing == math.inf
+
+
+def test_a_half_life_is_not_defined_for_one_lag() -> None:
+    found = attribution_decay(Lags(LAG == 10), ones())
+    assert math.isnan(found.half_life)
+    assert found.to_dict()["half_life"] is None
+
+
+def test_a_short_sequence_is_told_and_a_length_one_sequence_works() -> None:
+    assert attribution_decay(LeakyIntegrator(0.5), ones(2, 4)).status == "too_short"
+    single = attribution_decay(LeakyIntegrator(0.5), ones(1, 1)[0])
+    assert single.status == "too_short" and math.isnan(single.half_life)
+
+
+def test_half_the_mass_lies_within_the_half_life_of_an_exponential() -> None:
+    found = attribution_decay(LeakyIntegrator(0.8), ones())
+    assert found.half_mass == pytest.approx(math.log(0.5) / math.log(0.8), rel=1e-6)
+    assert attribution_decay(Lags(LAG < 12), ones()).half_mass == pytest.approx(6.0)
+
+
+def test_the_crossing_is_that_of_the_pooled_profile() -> None:
+    # Pooling 1 and 3 gives (4, 4, 2, 2, 1): at lag 2 the profile is down to half of 4.
+    weight = torch.tensor([4.0, 4.0, 1.0, 3.0, 1.0])
+    assert attribution_decay(Lags(weight), ones(2, 5)).crossing == pytest.approx(2.0)
+
+
+def test_lags_are_counted_from_each_sequence_s_own_end() -> None:
+    lengths = (30, 8, 21)
+    listed = attribution_decay(LeakyIntegrator(0.8), [ones(1, n)[0] for n in lengths])
+    assert listed.half_life == pytest.approx(math.log(0.5) / math.log(0.8), rel=1e-6)
+    assert listed.count.tolist() == [3] * 8 + [2] * 13 + [1] * 9
+    padded = attribution_decay(LeakyIntegrator(0.8), ones(3, 30), lengths=lengths)
+    assert padded.profile == pytest.approx(listed.profile)
+
+
+def test_burn_in_drops_the_oldest_steps() -> None:
+    weight = 0.8 ** LAG.clone()
+    weight[35:] = 1e-2  # what an initial state leaves on the oldest five steps
+    spoilt = attribution_decay(Lags(weight), ones(time=40))
+    found = attribution_decay(Lags(weight), ones(time=40), burn_in=5)
+    expected = math.log(0.5) / math.log(0.8)
+    assert abs(spoilt.half_life - expected) > 0.1
+    assert found.half_life == pytest.approx(expected, rel=1e-6)
+    assert len(found.profile) == 35
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(60 * 32, 20, 1, dtype=torch.float64)
+    results = ig.attribute(LeakyIntegrator(0.8), x, domain="sequences")
+    truth = math.log(0.5) / math.log(0.8)
+    found = [find_decay(results[i : i + 32], bootstrap=200) for i in range(0, len(x), 32)]
+    held = sum(low < truth < high for low, high in (one.interval for one in found))
+    assert 51 <= held < 60  # of 60; 57 would be 95 %
+
+
+def test_one_sequence_has_no_interval_and_few_are_told() -> None:
+    single = attribution_decay(LeakyIntegrator(0.5), ones(1))
+    assert all(math.isnan(end) for end in single.interval)
+    assert "too narrow" in attribution_decay(LeakyIntegrator(0.5), ones(8)).reason
+    assert "too narrow" not in attribution_decay(LeakyIntegrator(0.5), ones(9)).reason
+
+
+def test_the_seed_decides_the_interval() -> None:
+    x = torch.randn(12, 30, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    first, again, other = (
+        attribution_decay(LeakyIntegrator(0.8), x, seed=seed).interval for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+@pytest.mark.filterwarnings("ignore::ig_core.NotConvergedWarning")
+def test_a_missed_tolerance_is_the_status() -> None:
+    found = attribution_decay(LeakyInSigmoid(), ones(2, 30), tol=1e-6, budget=9)
+    assert found.status == "not_converged"
+
+
+class LeakyInSigmoid(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        weight = 0.8 ** torch.arange(x.shape[1] - 1, -1, -1)
+        return torch.sigmoid(40 * (x[..., 0] * weight).sum(1))
+
+
+def test_nothing_to_measure_is_refused() -> None:
+    with pytest.raises(ig.InputError, match="no step has any attribution"):
+        attribution_decay(LeakyIntegrator(0.5), ones(), baseline="time-mean")
+    with pytest.raises(ig.InputError, match="after burn_in=100"):
+        attribution_decay(LeakyIntegrator(0.5), ones(), burn_in=100)
+    with pytest.raises(ig.InputError, match="no step is left of 0 sequences"):
+        attribution_decay(LeakyIntegrator(0.5), [])
+    with pytest.raises(ig.InputError, match="burn_in must be"):
+        attribution_decay(LeakyIntegrator(0.5), ones(), burn_in=-1)
+    with pytest.raises(ig.InputError, match="bootstrap must be"):
+        attribution_decay(LeakyIntegrator(0.5), ones(), bootstrap=1.5)
+
+
+def test_the_analysis_is_registered_and_finds_the_same() -> None:
+    found = ig.plugins().find("analysis", "attribution-decay", "sequences")
+    assert found is AttributionDecay
+    results = ig.attribute(LeakyIntegrator(0.8), ones(), domain="sequences")
+    direct = attribution_decay(LeakyIntegrator(0.8), ones())
+    assert found().find(results, burn_in=0).half_life == direct.half_life
+    assert "half_life=3.106" in repr(direct)
+
+
+@pytest.mark.parametrize("weight", [0.8**LAG, LAG == 10, LAG < 12])
+def test_the_plot_shows_profile_and_line_where_there_is_one(weight: Tensor, tmp_path: Path) -> None:
+    found: Decay = attribution_decay(Lags(weight), ones())
+    figure = found.plot()
+    drawn = figure.axes[0].get_lines()
+    assert len(drawn) == 1 + math.isfinite(found.half_life)
+    assert drawn[0].get_ydata() == pytest.approx(found.profile[found.profile > 0])
+    figure.savefig(tmp_path / "decay.png")
+
+
+# -- cases --------------------------------------------------------------------------------------
+
+
+def test_the_closed_form_case_is_explained_exactly(tmp_path: Path) -> None:
+    loaded = next(case for case in CASES if case.name == "leaky-integrator").load(tmp_path)
+    for x, found in zip(
+        loaded.inputs, ig.attribute(loaded.model, loaded.inputs, domain="sequences"), strict=True
+    ):
+        decayed = 0.8 ** torch.arange(len(x) - 1, -1, -1, dtype=torch.float64)
+        assert torch.allclose(found.values, x * decayed[:, None], rtol=0, atol=1e-12)
+
+
+@pytest.mark.real
+def test_the_n_of_knight_is_credited_to_its_n() -> None:
+    model = LettersToPhonemes.pretrained()
+    word = model.embed("knight")
+    [phoneme] = model.first_phoneme([word])
+    assert model.phonemes[phoneme] == "N"
+    found = ig.attribute(model, word, target=phoneme, tol=1e-5, labels=model.spell)
+    assert found.units.labels == (*"knight", "</s>")
+    scores = dict(zip(found.units.labels, found.scores.tolist(), strict=True))
+    assert scores["n"] == pytest.approx(28.4, abs=0.05)
+    assert scores["k"] == pytest.approx(-5.2, abs=0.05)
+    assert found.delta == pytest.approx(20.192, abs=1e-3)
+    assert sum(scores.values()) == pytest.approx(20.192, abs=2e-3)
+
+
+@pytest.mark.real
+def test_the_real_case_reads_every_word_right(tmp_path: Path) -> None:
+    loaded = next(case for case in CASES if case.real).load(tmp_path)
+    assert loaded.facts["first phonemes right"] == "12 of 12"
+    assert len(loaded.inputs) == len(loaded.targets) == 12
+    assert len({len(x) for x in loaded.inputs}) > 1

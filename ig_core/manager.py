@@ -98,7 +98,7 @@ class PluginManager:
                 continue
             try:
                 plugin = point.load()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._leave_out(record, PluginError(f"it does not import: {_told(error)}"), error)
                 continue
             self.register(plugin, point.name, distribution=distribution, version=version)
@@ -114,6 +114,8 @@ class PluginManager:
                 raise NameClashError(
                     f"the plugin name {name!r} is taken by {other} (again in {distribution or '?'})"
                 )
+            if known := self._pluggy.get_name(plugin):
+                raise NameClashError(f"it is registered as {known!r} already")
             _check_marks(plugin)
             self._pluggy.register(plugin, name)
             components = list(self._collect(name))
@@ -211,7 +213,7 @@ class PluginManager:
                         f"{other.plugin!r} and {component.plugin!r}"
                     )
 
-    def _leave_out(self, record: PluginRecord, error: Exception, cause: Exception) -> None:
+    def _leave_out(self, record: PluginRecord, error: Exception, cause: BaseException) -> None:
         told = str(error) if isinstance(error, PluginError) else _told(error)
         if self.strict or record.name == "core":
             raise PluginError(f"plugin {record.name!r}: {told}") from cause
@@ -237,14 +239,14 @@ def plugins() -> PluginManager:
 
 
 def _check_marks(plugin: Any) -> None:
-    """Every ``ig_*`` function is marked and named like a hook; pluggy would stay silent."""
+    """What is named like a hook is marked, and the reverse; pluggy would stay silent."""
     for name in dir(plugin):
-        if not name.startswith("ig_"):
-            continue
         value = getattr(plugin, name)
         if not inspect.isroutine(value):
             continue
         marked = hasattr(value, f"{hookspecs.MARKER}_impl")
+        if not (marked or name.startswith("ig_")):
+            continue
         close = get_close_matches(name, hookspecs.KINDS, n=1, cutoff=0.6)
         hint = f"; did you mean {close[0]}?" if close else ""
         if name in hookspecs.KINDS and not marked:
@@ -261,7 +263,7 @@ def _called(hook: str, function: Any) -> Iterator[Any]:
         yield from result
     except PluginError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{hook} raised {_told(error)}") from error
 
 
@@ -280,6 +282,12 @@ def _component(hook: str, kind: str, base: type, value: Any, plugin: str) -> _Co
     name = getattr(value, "name", None)
     if not isinstance(name, str) or not name:
         raise PluginError(f"{hook}: {value!r} needs a class attribute name, a non-empty string")
+    for several in ("fits", "requires"):
+        given = getattr(value, several, ())
+        if not isinstance(given, (tuple, list)) or not all(isinstance(one, str) for one in given):
+            raise PluginError(
+                f"{hook}: {name!r} needs a tuple of names as {several} (got {given!r})"
+            )
     return _Component(kind, name, value, plugin, tuple(getattr(value, "fits", ())))
 
 
@@ -310,7 +318,7 @@ def _missing(domains: Iterable[type[Domain]]) -> str:
 def _importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
+    except Exception:  # a dotted name imports its parent, which may fail in any way
         return False
 
 

@@ -61,6 +61,9 @@ class LettersToPhonemes(nn.Module):
         "V", "W", "Y", "Z", "ZH",
     )  # fmt: skip
 
+    embedding: Tensor
+    start: Tensor
+
     def __init__(self, letters: Float[Tensor, "letters width"], phonemes: int) -> None:
         super().__init__()
         width = letters.shape[1]

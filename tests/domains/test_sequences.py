@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import Path
 
+import ig_sequences
 import ig_sequences.domain
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ig_sequences.domain import SequenceDomain, cudnn_differentiable
 from torch import Tensor, nn
 
 import ig_core as ig
+from ig_core.testing import Check, Subject, checks
 
 LENGTHS = (5, 1, 9, 5, 2, 9, 7)
 
@@ -109,13 +111,33 @@ def test_padded_with_lengths_gives_what_the_list_gives() -> None:
 
 
 def test_a_model_without_lengths_never_sees_padding() -> None:
-    model = seeded(EveryStep).double()
+    inner = seeded(EveryStep).double()
+
+    class MeanOverTime(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return inner(x).mean(1)
+
     sequences = ragged()
-    together = ig.attribute(model, sequences, target=2, step="last")
+    together = ig.attribute(MeanOverTime(), sequences, domain="sequences", target=2)
     for x, batched in zip(sequences, together, strict=True):
-        alone = ig.attribute(model, x, target=2, step="last")
+        alone = ig.attribute(MeanOverTime(), x, domain="sequences", target=2)
         assert torch.allclose(batched.values, alone.values, rtol=0, atol=1e-12)
-        assert batched.at_input == pytest.approx(model(x[None])[0, -1, 2].item(), abs=1e-12)
+        assert batched.at_input == pytest.approx(inner(x[None])[0, :, 2].mean().item(), abs=1e-12)
+        assert batched.reason == ""  # rows shared a batch
+
+
+def test_every_row_is_read_at_its_own_last_step() -> None:
+    class Unpacked(EveryStep):
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=False)
+            return self.head(nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], True)[0])
+
+    sequences = ragged()
+    together = ig.attribute(seeded(Unpacked).double(), sequences, target=2, step="last")
+    reference = seeded(EveryStep).double()
+    for x, result in zip(sequences, together, strict=True):
+        assert result.at_input == pytest.approx(reference(x[None])[0, -1, 2].item(), abs=1e-12)
+        assert result.reason == ""
 
 
 def test_a_model_without_lengths_runs_once_per_distinct_length() -> None:
@@ -150,6 +172,25 @@ def test_a_sequence_of_one_step_is_explained() -> None:
     result = ig.attribute(LeakyIntegrator(0.5), torch.tensor([[3.0, -1.0]]), domain="sequences")
     assert result.values.tolist() == [[3.0, -1.0]]
     assert result.units.labels == ("t=0",)
+
+
+def subjects() -> list[Subject]:
+    def packed() -> SequenceDomain:
+        return SequenceDomain(seeded(Packed))
+
+    def unpacked() -> SequenceDomain:
+        return SequenceDomain(seeded(EveryStep), step="last")
+
+    sequences = ragged((5, 1, 9), torch.float32)
+    return [
+        Subject(make=make, examples=sequences, targets=1, smallest=sequences[1], plugin=plugin)
+        for make, plugin in ((packed, ig_sequences), (unpacked, None))
+    ]
+
+
+@pytest.mark.parametrize("check", [c for s in subjects() for c in checks(s)], ids=str)
+def test_the_domain_keeps_its_promise(check: Check) -> None:
+    check()
 
 
 # -- numbers ------------------------------------------------------------------------------------

@@ -208,20 +208,20 @@ def _table(
     attributions: Sequence[Attribution], burn_in: int
 ) -> Float[np.ndarray, "sequences lags"]:
     """Sum over features of abs(IG) by sequence and lag; NaN where a sequence does not reach."""
-    sizes = [
+    rows = [
         a.tensors["x"].double().abs().sum(1).flip(0)[: max(len(a.tensors["x"]) - burn_in, 0)]
         for a in attributions
         if a.status != "failed"
     ]
-    sizes = [one for one in sizes if len(one)]
-    if not sizes:
+    rows = [one for one in rows if len(one)]
+    if not rows:
         raise InputError(
             f"no step is left of {len(attributions)} sequences after burn_in={burn_in}; pass "
             "longer sequences"
         )
-    table = np.full((len(sizes), max(map(len, sizes))), np.nan)
-    for row, one in zip(table, sizes, strict=True):
-        row[: len(one)] = one.numpy()
+    table = np.full((len(rows), max(map(len, rows))), np.nan)
+    for line, one in zip(table, rows, strict=True):
+        line[: len(one)] = one.numpy()
     return table
 
 
@@ -275,8 +275,11 @@ def _interval(
         return (math.nan, math.nan)
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), bootstrap)
     found = _half_lives(_slopes(_means(table, drawn.astype(float)))[0])
+    found = found[~np.isnan(found)]  # a draw of sequences of one step only has no slope
+    if not len(found):
+        return (math.nan, math.nan)
     # 'lower' keeps infinite half-lives out of an interpolation with finite ones.
-    low, high = np.quantile(found[~np.isnan(found)], [0.025, 0.975], method="lower")
+    low, high = np.quantile(found, [0.025, 0.975], method="lower")
     return (float(low), float(high))
 
 

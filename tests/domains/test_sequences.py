@@ -597,6 +597,12 @@ def test_one_sequence_has_no_interval_and_few_are_told() -> None:
     assert "too narrow" not in attribution_decay(LeakyIntegrator(0.5), ones(9)).reason
 
 
+def test_draws_without_a_slope_leave_no_interval() -> None:
+    x = [ones(1, 1)[0]] * 30 + [ones(1, 9)[0]]
+    alone = attribution_decay(LeakyIntegrator(0.5), x, bootstrap=1, seed=1)
+    assert alone.half_life == pytest.approx(1.0) and math.isnan(alone.interval[0])
+
+
 def test_the_seed_decides_the_interval() -> None:
     x = torch.randn(12, 30, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     first, again, other = (

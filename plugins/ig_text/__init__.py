@@ -1,1 +1,26 @@
-"""Placeholder."""
+"""Text for ig_core: classifiers and sentence encoders of transformers, explained by words."""
+
+from __future__ import annotations
+
+from ig_core import Baseline, BenchmarkCase, Domain, hookimpl
+
+
+@hookimpl
+def ig_domains() -> list[type[Domain]]:
+    from ig_text.domain import TextDomain
+
+    return [TextDomain]
+
+
+@hookimpl
+def ig_baselines() -> list[type[Baseline]]:
+    from ig_text.baselines import MaskToken, MeanEmbedding, PadToken, ZeroEmbedding
+
+    return [PadToken, MaskToken, MeanEmbedding, ZeroEmbedding]
+
+
+@hookimpl
+def ig_benchmark_cases() -> list[BenchmarkCase]:
+    from ig_text.cases import MOVIE_REVIEWS
+
+    return [MOVIE_REVIEWS]

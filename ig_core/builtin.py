@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ig_core.baselines import Baseline, Constant, Given, Mean, Samples, Zeros
+from ig_core.case import BenchmarkCase
+from ig_core.cases import CASES
 from ig_core.domain import Domain
 from ig_core.hookspecs import hookimpl
 from ig_core.methods import GradientTimesInput, IntegratedGradients, Method, Negated, Random
@@ -34,3 +36,8 @@ def ig_methods() -> list[type[Method]]:
 @hookimpl
 def ig_metrics() -> list[type[Metric]]:
     return [Completeness, RemovalArea, Evaluations]
+
+
+@hookimpl
+def ig_benchmark_cases() -> list[BenchmarkCase]:
+    return list(CASES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from ig_core.testing import computation, declaration, registration, restoration, view
 from ig_core.testing.kit import Check, Subject
@@ -17,14 +17,14 @@ PROMISES = (
 )
 """Functions of a subject; the docstring of each is the promise, its name that of the check."""
 
-_NEEDS = {
+_NEEDS: dict[Callable[[Subject], None], str] = {
     registration.import_light: "plugin",
     registration.hooks_are_marked: "plugin",
     computation.smallest_example: "smallest",
 }
 
 
-def checks(subject: Subject) -> Iterator[Check]:
+def checks(subject: Subject) -> list[Check]:
     """Every promise of a domain, as a named check of this subject.
 
     A whole test file of a plugin, with pytest::
@@ -39,13 +39,16 @@ def checks(subject: Subject) -> Iterator[Check]:
         def test_my_domain(check):
             check()
     """
-    for function in PROMISES:
-        needs = _NEEDS.get(function, "")
-        lacks = bool(needs) and getattr(subject, needs) is None
-        yield Check(
-            name=function.__name__.replace("_", "-"),
-            promise=" ".join((inspect.getdoc(function) or "").split()),
-            run=function,
-            subject=subject,
-            skip_reason=f"the subject has no {needs}" if lacks else "",
-        )
+    return [_check(function, subject) for function in PROMISES]
+
+
+def _check(function: Callable[[Subject], None], subject: Subject) -> Check:
+    needs = _NEEDS.get(function, "")
+    lacks = bool(needs) and getattr(subject, needs) is None
+    return Check(
+        name=function.__name__.replace("_", "-"),
+        promise=" ".join((inspect.getdoc(function) or "").split()),
+        run=function,
+        subject=subject,
+        skip_reason=f"the subject has no {needs}" if lacks else "",
+    )

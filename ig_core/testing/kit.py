@@ -37,7 +37,7 @@ class Subject:
         targets: one for all examples, or a list with one for each.
         smallest: the smallest raw input that the domain takes (one token, one node, one step).
         plugin: the module with the hooks, as its entry point names it.
-        tol: of the checks that integrate.
+        tol: of the checks that integrate; kinks, as of ReLU, may want 1e-2.
         budget: gradient evaluations per example of those.
 
     Raises:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -48,8 +49,8 @@ class Straight(Path):
     name = "straight"
 
     def at(self, start: Tensor, end: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        velocity = end - start
-        return start + t * velocity, velocity
+        # lerp meets both ends exactly, which start + t * velocity does not.
+        return torch.lerp(start, end, t), end - start
 
 
 class Piecewise(Straight):

@@ -15,7 +15,7 @@ from ig_core.attribution import Attribution
 from ig_core.errors import InputError
 from ig_core.example import Example, Target
 from ig_core.layout import Layout
-from ig_core.model_state import prepared
+from ig_core.model_state import modules_in, prepared
 from ig_core.report import html, text
 from ig_core.rows import Rows
 
@@ -79,8 +79,7 @@ class Domain(ABC):
 
     def modules(self) -> Sequence[nn.Module]:
         """The modules to evaluate, freeze and restore during a call."""
-        owner = getattr(self.model, "__self__", self.model)
-        return [owner] if isinstance(owner, nn.Module) else []
+        return modules_in(self.model)
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
@@ -99,7 +98,10 @@ class Domain(ABC):
         )
         if wanted is None:
             return own or next(iter(example.inputs.values())).device
-        device = torch.empty(0, device=wanted).device
+        try:
+            device = torch.empty(0, device=wanted).device
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"device={str(wanted)!r} cannot be used: {error}") from error
         if own is not None and own != device:
             raise InputError(
                 f"the model is on {own}, device={str(wanted)!r} was asked for; ig_core never "

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+_CALLABLES_DEEP = 3
+"""How many functions that call each other are followed to the module that does the work."""
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -23,10 +28,13 @@ def prepared(modules: Iterable[nn.Module]) -> Iterator[None]:
     """
     roots = list(modules)
     every = list({id(m): m for root in roots for m in root.modules()}.values())
-    parameters = [(p, p.requires_grad) for root in roots for p in root.parameters()]
+    # A tensor made in inference mode keeps its flag; torch itself says why it cannot be used.
+    parameters = [
+        (p, p.requires_grad) for root in roots for p in root.parameters() if not p.is_inference()
+    ]
     flags = [(m, m.training) for m in every]
     hooks = [(m, name, dict(getattr(m, name))) for m in every for name in _HOOKS]
-    buffers = [(m, n, b, b._version, b.clone()) for m in every for n, b in _own_buffers(m)]
+    buffers = [(m, n, b, _version(b), b.clone()) for m in every for n, b in _own_buffers(m)]
     states = (torch.get_rng_state(), _cuda_states(), np.random.get_state(), random.getstate())
     try:
         for module, _ in flags:
@@ -43,8 +51,8 @@ def prepared(modules: Iterable[nn.Module]) -> Iterator[None]:
         for module, name, kept in hooks:
             _restore_hooks(getattr(module, name), kept)
         for module, name, buffer, version, copy in buffers:
-            if buffer._version != version:
-                with torch.no_grad():
+            if version is None or buffer._version != version:
+                with torch.inference_mode(version is None), torch.no_grad():
                     buffer.copy_(copy)
             module._buffers[name] = buffer
         torch.set_rng_state(states[0])
@@ -52,6 +60,53 @@ def prepared(modules: Iterable[nn.Module]) -> Iterator[None]:
             torch.cuda.set_rng_state_all(states[1])
         np.random.set_state(states[2])
         random.setstate(states[3])
+
+
+def modules_in(model: Any, deep: int = _CALLABLES_DEEP) -> list[nn.Module]:
+    """The modules that a callable runs: itself, or what it is bound to, holds or closes over.
+
+    ``lambda x: net(x).logits`` runs ``net``, which wants evaluation mode as much as a bare
+    ``net``.
+    """
+    if isinstance(model, nn.Module):
+        return [model]
+    if not deep:
+        return []
+    if isinstance(model, Mapping):
+        parts = list(model.values())
+    elif isinstance(model, (list, tuple)):
+        parts = list(model)
+    elif isinstance(model, functools.partial):
+        parts = [model.func, *model.args, *model.keywords.values()]
+    elif inspect.ismethod(model):
+        parts = [model.__self__, model.__func__]
+    elif inspect.isfunction(model):
+        parts = _closed_over(model)
+    elif callable(model) and not isinstance(model, type):
+        parts = list(getattr(model, "__dict__", {}).values())
+    else:
+        return []
+    found = [module for part in parts for module in modules_in(part, deep - 1)]
+    return list({id(module): module for module in found}.values())
+
+
+def _closed_over(function: Any) -> list[Any]:
+    cells = [cell.cell_contents for cell in function.__closure__ or () if _filled(cell)]
+    names = function.__code__.co_names
+    return cells + [function.__globals__[n] for n in names if n in function.__globals__]
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+def _version(buffer: torch.Tensor) -> int | None:
+    """How often the buffer was written to; None where torch does not count."""
+    return None if buffer.is_inference() else buffer._version
 
 
 def _own_buffers(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

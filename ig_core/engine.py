@@ -41,6 +41,9 @@ NOISE_ULPS = 8.0
 MIXING_TOLERANCE = 1e-3
 """F of one row may change by this much, relative to the largest F, when others share its batch."""
 
+ENOUGH_POINTS = 9
+"""A gradient of zero at fewer points than this may be a saturated function, not a cut one."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -178,6 +181,7 @@ class _Window:
         self.note = ""
         self.spent = torch.zeros(len(self.example_of), dtype=torch.long)
         self.failures: dict[int, Exception] = {}
+        self.reached = False  # has any gradient come back to any input?
 
     def run(
         self, rule: Rule, tol: float, budget: int, progress: Callable[[Progress], None] | None
@@ -196,19 +200,22 @@ class _Window:
         while (request := process.request()) is not None:
             for rows, piece in self._evaluate(request):
                 process.receive(self._found(request, rows, piece))
+            if not self.reached:
+                self._give_up_without_gradient(goal)
             self._drop_failed(process)
             results |= self._collect(process.settle(), goal)
             if progress is not None:
-                done = {self.example_of[p] for p in range(len(self.example_of)) if p not in results}
+                done = {*results, *self.failures}
+                left = {self.example_of[p] for p in range(len(self.example_of)) if p not in done}
                 total = self.example_of[-1] + 1
-                progress(Progress(int(self.spent.sum()), len(done), total))
+                progress(Progress(int(self.spent.sum()), len(left), total))
         yield from self._merge(results, at_start, at_end)
 
     # -- evaluation -----------------------------------------------------------------------------
 
     def _ends(self) -> tuple[Tensor, Tensor]:
         """F at the two ends of every path, without gradients."""
-        first = torch.tensor([self.owner.tolist().index(p) for p in range(len(self.example_of))])
+        first = torch.searchsorted(self.owner, torch.arange(len(self.example_of)))
         last = torch.cat([first[1:], torch.tensor([len(self.owner)])]) - 1
         count = len(first)
         request = Request(
@@ -222,18 +229,34 @@ class _Window:
         return value[:count], value[count:]
 
     def _rows_mix(self, at_start: Tensor, at_end: Tensor) -> bool:
-        """Does the first path's input give alone what it gave between other rows?"""
-        if 0 in self.failures:
+        """Does a point of the shortest input's path give alone what it gives among other rows?
+
+        The others are its path's ends and the longest input: none of them can hide what a
+        maximum, a norm or padding does to the point between.
+        """
+        paths = [p for p in range(len(self.example_of)) if p not in self.failures]
+        if not paths:
             return False
-        last = int((self.owner == 0).sum()) - 1
+        room = self.batch.room[self.example_of].tolist()
+        first, last = max(paths, key=room.__getitem__), min(paths[::-1], key=room.__getitem__)
+        between = int((self.owner == first).nonzero()[0])
+        leg = torch.tensor([between, between, between, int((self.owner == last).nonzero()[-1])])
+        t = torch.tensor([0.5, 0.0, 1.0, 1.0], dtype=torch.float64)
+        rows = next(c for c in self.batch.chunks(self.leg_example[leg], self.shrink) if 0 in c)
         try:
-            alone = self._pass(
-                torch.tensor([last]), torch.ones(1, dtype=torch.float64), False
-            ).value
+            among = float(self._pass(leg[rows], t[rows], False).value[rows == 0])
+            alone = float(self._pass(leg[:1], t[:1], False).value)
+            scale = float(torch.cat([at_start, at_end]).nan_to_num().abs().max())
+            close = max(MIXING_TOLERANCE, NOISE_ULPS * self.epsilon) * max(scale, abs(alone))
+            if not abs(among - alone) > close:
+                return False
+            again = float(self._pass(leg[:1], t[:1], False).value)
         except Exception:
-            return False  # a model that wants company cannot be asked
-        scale = float(torch.cat([at_start, at_end]).nan_to_num().abs().max())
-        return abs(float(alone) - float(at_end[0])) > MIXING_TOLERANCE * scale
+            return False  # a model that raises here is asked again in the rounds, and judged there
+        if abs(again - alone) > close:
+            self.note = "the model gives another output for the same input each time it is asked"
+            return False
+        return True
 
     def _evaluate(
         self, request: Request, gradients: bool = True
@@ -252,9 +275,13 @@ class _Window:
                 raise
             except Exception as error:
                 if len(rows) > 1:
-                    if _out_of_memory(error):
-                        self.shrink *= 2
-                    chunks += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+                    half = len(rows) // 2
+                    chunks += [rows[half:], rows[:half]]
+                    if _out_of_memory(error):  # remember it, also for the chunks to come
+                        self.shrink = -(-int(self.batch.room[example[rows]].min()) // half)
+                        left = torch.cat(chunks[::-1])
+                        again = self.batch.chunks(example[left], self.shrink)
+                        chunks = [left[chunk] for chunk in again][::-1]
                     continue
                 self._fail(request, rows, error)
                 continue
@@ -293,6 +320,7 @@ class _Window:
         gradients: Sequence[Tensor | None] = [None] * len(points)
         if output.requires_grad:
             gradients = torch.autograd.grad(output.sum(), list(points.values()), allow_unused=True)
+        self.reached = self.reached or any(g is not None for g in gradients)
         terms = {
             name: torch.zeros_like(velocities[name]) if g is None else g * velocities[name]
             for name, g in zip(points, gradients, strict=True)
@@ -329,23 +357,44 @@ class _Window:
         position: int = 0,
     ) -> None:
         """Note why the example of this row cannot be explained."""
-        t, path = float(request.t[row]), int(self.owner[request.leg[row]])
+        path = int(self.owner[request.leg[row]])
         if error is not None:
             failure: Exception = ForwardError(
-                f"the model raised {type(error).__name__} at t = {t:.4g}: {error}"
+                f"the model raised {type(error).__name__} at {self._place(request, row)}: {error}"
             )
             failure.__cause__ = error
         else:
             assert piece is not None
             what = "output" if not bool(torch.isfinite(piece.value[position])) else "gradient"
             where = "" if what == "output" else self._first_not_finite(piece, request, row)
+            at_end = what == "gradient" and float(request.t[row]) in (0.0, 1.0)
             failure = NonFiniteError(
-                f"the model's {what} is NaN or infinite{where} at t = {t:.4g} "
+                f"the model's {what} is NaN or infinite{where} at {self._place(request, row)} "
                 "(t = 0 is the baseline, t = 1 the input)"
+                + "; rule='gauss-legendre' leaves the ends of a path out"
+                * at_end
             )
         for other in range(len(self.example_of)):
             if self.example_of[other] == self.example_of[path]:
                 self.failures.setdefault(other, failure)
+
+    def _place(self, request: Request, row: Int[Tensor, " 1"]) -> str:
+        leg = int(request.leg[row])
+        legs = (self.owner == self.owner[leg]).nonzero().view(-1).tolist()
+        which = f" of leg {legs.index(leg) + 1} of {len(legs)}" if len(legs) > 1 else ""
+        return f"t = {float(request.t[row]):.4g}{which}"
+
+    def _give_up_without_gradient(self, goal: Goal) -> None:
+        """No path can be explained on which F changes; more points would not help."""
+        for path in (goal.delta.abs() > goal.noise).nonzero().view(-1).tolist():
+            self.failures.setdefault(
+                path,
+                NoGradientError(
+                    f"the output changes by {float(goal.delta[path]):.4g} between the baseline and "
+                    "the input, but no gradient reaches the input; argmax, detach or no_grad "
+                    "inside the model cut it: explain a logit or a probability before that"
+                ),
+            )
 
     def _first_not_finite(self, piece: _Piece, request: Request, row: Tensor) -> str:
         alone = self._pass(request.leg[row], request.t[row], True)
@@ -378,16 +427,24 @@ class _Window:
             if outcome.spread is not None:
                 scale = float(outcome.spread_scale[path])
                 uncertainty = {n: v.abs() * scale for n, v in outcome.spread.item(path).items()}
-            results[path] = _PathResult(
-                values, totals[path], float(outcome.error[path]), uncertainty, status
-            )
             size = sum(float(value.abs().sum()) for value in values.values())
-            if size == 0 and abs(float(goal.delta[path])) > float(goal.noise[path]):
+            changes = abs(float(goal.delta[path])) > float(goal.noise[path])
+            if size:
+                note = ""
+            elif not changes:
+                note = "the output does not depend on the input along this path"
+            else:
+                note = "the gradient is zero at every point that was evaluated, yet F changes"
+            if note and changes and int(self.spent[path]) >= ENOUGH_POINTS:
                 self.failures[path] = NoGradientError(
                     f"the output changes by {float(goal.delta[path]):.4g} between the baseline "
-                    "and the input, but its gradient is zero everywhere on the path; argmax, "
-                    "round, detach or no_grad inside the model cut it"
+                    f"and the input, but its gradient is zero at all {int(self.spent[path])} "
+                    "points of the path; round, sign or a comparison inside the model cut it: "
+                    "explain a logit or a probability before that"
                 )
+            results[path] = _PathResult(
+                values, totals[path], float(outcome.error[path]), uncertainty, status, note
+            )
         return results
 
     def _merge(
@@ -415,7 +472,7 @@ class _Window:
             total = sum(r.total for r in done) / len(done)
             size = sum(float(v.abs().sum()) for v in values.values())
             error = sum(r.error for r in done) / len(done)
-            flat = "" if size else "the output does not depend on the input along this path"
+            flat = done[0].note if not size else ""
             note = "; ".join(filter(None, (flat, self.note)))
             yield Integral(
                 {n: v.to(_result_dtype(self.batch.dtypes[n])) for n, v in values.items()},
@@ -441,6 +498,7 @@ class _PathResult:
     error: float
     uncertainty: Mapping[str, Tensor]
     status: Status
+    note: str
 
 
 def _checked(output: Any, rows: int) -> Tensor:
@@ -464,7 +522,7 @@ def _checked(output: Any, rows: int) -> Tensor:
 
 def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        "out of memory" in str(error).lower()
+        any(told in str(error).lower() for told in ("out of memory", "can't allocate memory"))
     )
 
 

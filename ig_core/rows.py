@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -88,6 +89,8 @@ class Targets:
         """One number per row of ``outputs``."""
         if self.function is not None:
             return self.function(outputs)
+        if outputs.dim() == 0 and len(example) == 1 and self.table is None:
+            return outputs.view(1)  # what a squeeze makes of a single row
         if outputs.dim() == 0 or outputs.shape[0] != len(example):
             raise OutputError(
                 f"the model must give one output per row: expected first dimension "
@@ -120,7 +123,8 @@ class Targets:
 
 def _indices(target: Target) -> tuple[int, ...]:
     index = target if isinstance(target, tuple) else (target,)
-    good = tuple(i for i in index if isinstance(i, int) and not isinstance(i, bool) and i >= 0)
+    whole = (i for i in index if isinstance(i, (int, np.integer)) and not isinstance(i, bool))
+    good = tuple(int(i) for i in whole if i >= 0)
     if len(good) != len(index) or not index:
         raise TargetError(
             "a target is an index of at least 0, a tuple of them, a function or None "

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,7 +77,8 @@ def attribute(
         path: name or instance of the path.
         method: name or instance of the method.
         tol: relative tolerance of the estimated L1 error and of the residual.
-        budget: gradient evaluations per example and start, at least 9.
+        budget: gradient evaluations per example and start, at least 9 (for each leg of the path:
+            a rule's first nodes, and all nodes of a fixed rule, are never left out).
         rule: ``"adaptive"``, or a fixed rule (``"gauss-legendre"``, ``"midpoint"``,
             ``"trapezoid"``) with ``steps``.
         steps: steps of a fixed rule, for each leg of the path.
@@ -111,10 +114,11 @@ def attribute(
             seed=seed,
             batch=raws is not None,
         )
+        chosen = _component(manager, "method", method, Method, subject.name)
         if not task.examples:
             return []
-        chosen = _component(manager, "method", method, Method, subject.name)
-        results = list(chosen.attribute(_watched(task, progress)))
+        with _told(progress, len(task.examples)) as tell:
+            results = list(chosen.attribute(replace(task, progress=tell)))
     _judge(results, tol, strict)
     return results if raws is not None else results[0]
 
@@ -226,7 +230,7 @@ def _rule(name: Any, steps: int | None) -> Rule:
 
 
 def _targets(target: Any, count: int, batch: bool) -> list[Any]:
-    if isinstance(target, Tensor):
+    if isinstance(target, (Tensor, np.ndarray)):
         target = target.tolist()
     if not isinstance(target, list):
         return [target] * count
@@ -259,7 +263,7 @@ def _starts(
     elif isinstance(baseline, (Tensor, Mapping, tuple)):
         baseline = Given(_own_part(baseline, example, position, len(examples)))
     elif callable(baseline) and not isinstance(baseline, (Baseline, type)):
-        return [Given(baseline(example)).starts(example, domain, torch.Generator())[0]]
+        return Given(baseline(example)).starts(example, domain, torch.Generator())
     chosen = _component(manager, "baseline", baseline, Baseline, domain.name)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + position)
     found: Sequence[Inputs] = chosen.starts(example, domain, generator)
@@ -301,6 +305,11 @@ def _checked(example: Example, position: int) -> Example:
     if not example.inputs:
         raise InputError(f"example {position} has no input tensor")
     for name, value in example.inputs.items():
+        if value.layout != torch.strided:
+            raise InputError(
+                f"input {name!r} of example {position} is sparse ({value.layout}), along which "
+                "there is no path: pass its to_dense(), or its values as the input"
+            )
         if not value.is_floating_point():
             raise InputError(
                 f"input {name!r} of example {position} has dtype {value.dtype}, along which there "
@@ -326,12 +335,12 @@ def _check_numbers(tol: Any, budget: Any, seed: Any) -> None:
         raise InputError(f"seed must be a whole number of at least 0 (got {seed!r})")
 
 
-def _watched(task: Task, progress: bool | Callable[[Progress], None] | None) -> Task:
-    if not progress:
-        return task
+def _told(
+    progress: bool | Callable[[Progress], None] | None, total: int
+) -> AbstractContextManager[Callable[[Progress], None] | None]:
     if callable(progress):
-        return replace(task, progress=progress)
-    return replace(task, progress=teller(len(task.examples)))
+        return nullcontext(progress)
+    return teller(total) if progress else nullcontext()
 
 
 def _judge(results: Sequence[Attribution], tol: float, strict: bool) -> None:

@@ -121,6 +121,10 @@ def check_start(example: Example, start: Inputs) -> Inputs:
         )
     for name, value in example.inputs.items():
         got = start[name]
+        if not isinstance(got, Tensor):
+            raise BaselineError(
+                f"the baseline of {name!r} must be a tensor (got {type(got).__name__})"
+            )
         if got.shape != value.shape or got.dtype != value.dtype:
             raise BaselineError(
                 f"the baseline of {name!r} must be {value.dtype} of shape {tuple(value.shape)}, "
@@ -132,8 +136,13 @@ def check_start(example: Example, start: Inputs) -> Inputs:
 
 
 def _named(value: Tensor | Inputs, example: Example) -> Inputs:
-    if not isinstance(value, Tensor):
+    if isinstance(value, Mapping):
         return value
+    if not isinstance(value, Tensor):
+        raise BaselineError(
+            f"a baseline is a tensor or a mapping from input names to tensors "
+            f"(got {type(value).__name__})"
+        )
     if len(example.inputs) != 1:
         raise BaselineError(
             f"a baseline of {len(example.inputs)} inputs is a mapping with the names "

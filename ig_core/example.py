@@ -96,6 +96,16 @@ class Example:
     units: Units | None = None
     display: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
+    def __post_init__(self) -> None:
+        for name, index in self.units.index.items() if self.units is not None else ():
+            shape = tuple(self.inputs[name].shape) if name in self.inputs else None
+            if shape is None or tuple(index.shape) != shape[: index.dim()]:
+                raise InputError(
+                    f"the units of {name!r} must have the shape of that input or a leading part "
+                    f"of it: {shape or f'one of the inputs {sorted(self.inputs)}'} "
+                    f"(got {tuple(index.shape)})"
+                )
+
     @property
     def parts(self) -> Units:
         """The declared units, or every element on its own."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from ig_core.layout import Layout, Stack
 from ig_core.rows import Rows
 
 Selector = str | int | Callable[[Any], Tensor] | None
+"""The part of a tuple, dict or ModelOutput to explain: its key, position, or a function of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +65,8 @@ class TensorDomain(Domain):
 
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:
-        several = raw.values() if isinstance(raw, Mapping) else raw
-        parts = several if isinstance(raw, (list, tuple, Mapping)) else [raw]
-        return callable(model) and all(isinstance(part, Tensor) for part in parts)
+        examples = raw if isinstance(raw, list) else [raw]
+        return callable(model) and all(_is_tensors(one) for one in examples)
 
     def split(self, raw: Any) -> Sequence[Any] | None:
         if isinstance(raw, list):
@@ -81,6 +82,11 @@ class TensorDomain(Domain):
                 )
             count = next(iter(counts.values()))
             named = [{n: v[i] for n, v in batch.items()} for i in range(count)]
+        if clash := {n for one in named for n in one} & set(self.per_example):
+            raise InputError(
+                f"{sorted(clash)} names both an input and an extra argument; pass the inputs as "
+                "a dict under the names that the model's arguments have"
+            )
         for name, value in self.per_example.items():
             if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != count:
                 got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -128,6 +134,12 @@ class TensorDomain(Domain):
         return named
 
 
+def _is_tensors(one: Any) -> bool:
+    """One tensor (or an array, which is refused with advice later), a tuple or a dict of them."""
+    parts = one.values() if isinstance(one, Mapping) else one if isinstance(one, tuple) else [one]
+    return all(isinstance(part, (Tensor, np.ndarray)) for part in parts)
+
+
 def pick(outputs: Any, selector: Selector) -> Tensor:
     """The tensor to explain in whatever a model returned.
 
@@ -145,9 +157,10 @@ def pick(outputs: Any, selector: Selector) -> Tensor:
             ) from error
     elif isinstance(outputs, Tensor):
         chosen = outputs
+    elif not isinstance(outputs, (Mapping, tuple, list)):
+        raise OutputError(f"the model must give tensors (got {_kind(outputs)})")
     else:
-        parts = outputs.values() if isinstance(outputs, Mapping) else outputs
-        only = list(parts) if isinstance(outputs, (Mapping, tuple, list)) else []
+        only = list(outputs.values() if isinstance(outputs, Mapping) else outputs)
         if len(only) != 1:
             raise OutputError(
                 f"the model gives a {_kind(outputs)}; say which part to explain with output="

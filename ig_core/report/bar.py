@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,15 +20,9 @@ def bar(**options: Any) -> Progress:
     )
 
 
-def teller(total: int) -> Callable[[Any], None]:
-    """A progress function that draws a bar of finished examples."""
-    shown = bar()
-    shown.start()
-    task = shown.add_task("explaining", total=total)
-
-    def tell(progress: Any) -> None:
-        shown.update(task, completed=progress.total - progress.open)
-        if progress.open == 0:
-            shown.stop()
-
-    return tell
+@contextmanager
+def teller(total: int) -> Iterator[Callable[[Any], None]]:
+    """A progress function that draws a bar of finished examples, which leaves with the block."""
+    with bar() as shown:
+        task = shown.add_task("explaining", total=total)
+        yield lambda progress: shown.update(task, completed=progress.total - progress.open)

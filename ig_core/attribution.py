@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -23,7 +25,8 @@ from ig_core.report.card import Card
 ADVICE: Mapping[Status, str] = {
     "converged": "the estimated error and the residual are within the tolerance",
     "noise_floor": "more steps cannot help: the remaining error is rounding in the model's dtype",
-    "budget": "the tolerance was not reached; raise budget, raise tol, or choose another baseline",
+    "budget": "the tolerance was not reached; raise budget (or the steps of a fixed rule), raise "
+    "tol, or choose another baseline",
     "exact": "the method has nothing to converge; its residual is what it leaves unexplained",
     "failed": "the model could not be evaluated along the path; see reason",
 }
@@ -109,17 +112,21 @@ class Attribution:
             StorageError: the file cannot be written.
         """
         path = Path(path)
-        tensors = {f"value/{n}": v.contiguous() for n, v in self.tensors.items()}
-        tensors |= {f"unit/{n}": v.contiguous() for n, v in self.units.index.items()}
+        tensors = {f"value/{n}": v for n, v in self.tensors.items()}
+        tensors |= {f"unit/{n}": v for n, v in self.units.index.items()}
         for name in ("uncertainty", "spread"):
             if (value := getattr(self, name)) is not None:
-                tensors[name] = value.contiguous()
+                tensors[name] = value
+        # safetensors refuses tensors that share memory, as the index of two inputs may.
+        tensors = {n: v.clone(memory_format=torch.contiguous_format) for n, v in tensors.items()}
         record = {**self.to_dict(), "names": list(self.tensors)}
         partial = path.with_name(path.name + ".partial")
         try:
             save_file(tensors, partial, metadata={"ig_core": json.dumps(record)})
             partial.replace(path)
         except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise StorageError(f"cannot write {str(path)!r}: {error}") from error
         return path
 
@@ -138,6 +145,13 @@ class Attribution:
             raise StorageError(f"cannot read {str(path)!r}: {error}") from error
         if not isinstance(record, dict) or record.get("format") != _FORMAT:
             raise StorageError(f"{str(path)!r} holds no attribution of format {_FORMAT}")
+        try:
+            return cls._from(record, tensors)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(f"{str(path)!r} is damaged: {error!r}") from error
+
+    @classmethod
+    def _from(cls, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Attribution:
         index = {n[5:]: v for n, v in tensors.items() if n.startswith("unit/")}
         return cls(
             tensors={n: tensors[f"value/{n}"] for n in record["names"]},

@@ -201,6 +201,20 @@ class NoLayout(Series):
         return ig.Example({"x": raw}, {"length": torch.tensor(len(raw))}, target)
 
 
+class Stacked(Series):
+    layouts = {"x": ig.Stack()}  # noqa: RUF012
+
+
+class Jittered(Series):
+    def encode(self, raw, target=None):
+        return super().encode(raw + 1e-6 * torch.randn_like(raw), target)
+
+
+class Blank(Series):
+    def render(self, attribution, fmt="text"):
+        return ""
+
+
 class WrongBaseline(Series):
     def baseline(self, example):
         return {"x": torch.zeros(3)}
@@ -372,9 +386,13 @@ PLANTED = [
     (series(Batched), "inputs-are-unbatched-floats", "length 1 in every example"),
     (series(TokenIds), "inputs-are-unbatched-floats", "has dtype torch.int64"),
     (series(NoLayout), "layouts-cover-all-tensors", "the layout of 'length' is None"),
+    (series(Stacked), "layouts-cover-all-tensors", "InputError: 'x' must have one shape"),
+    (series(Jittered), "encode-leaves-the-input", "'x' differs the second time"),
+    (series(Blank), "renders-text-and-html", "text is ''"),
     (series(WrongBaseline), "baseline-fits", r"of shape \(5, 3\)"),
     (series(UnitsOfPadding), "units-fit", r"InputError: .*\(5, 3\) \(got \(6,\)\)"),
     (series(TensorsInDisplay), "display-is-json", "Tensor is not JSON serializable"),
+    (series(TensorsInDisplay), "saved-results-load", "Tensor is not JSON serializable"),
     (
         series(InPlace, examples=[x.clone() for x in SERIES]),
         "encode-leaves-the-input",
@@ -416,6 +434,12 @@ def test_a_planted_bug_is_caught(subject, promise, seen):
     with pytest.raises(ConformanceError, match=seen) as caught:
         check()
     assert str(caught.value).startswith(f"{promise}: {check.promise} But ")
+
+
+def test_every_promise_can_be_broken():
+    """But two, which a test of their own or a CUDA device covers."""
+    names = {check.name for check in checks(series())}
+    assert names - {promise for _, promise, _ in PLANTED} == {"import-light", "computes-on-cuda"}
 
 
 def test_a_bug_in_the_view_breaks_no_promise_about_numbers():

@@ -253,7 +253,7 @@ class TextDomain(Domain):
         names = {} if self.head is not None else self.model.config.id2label or {}
         chosen = list(classes) if target is None else [target]
         told = [str(names.get(c, f"output {c}")) for c in chosen if c != -1]
-        return " minus ".join(told) or "the output"
+        return " minus ".join(told) or getattr(self.head, "__name__", "the output")
 
 
 def _texts(raw: Any) -> tuple[str, ...]:
@@ -269,7 +269,7 @@ def _check(model: Any, tokenizer: Any, head: Any, pool: Any) -> None:
         raise InputError(f"expected a transformers model (got {type(model).__name__})")
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise InputError(f"tokenizer must be the model's tokenizer (got {tokenizer!r:.80})")
-    if model.config.is_encoder_decoder:
+    if "decoder_input_ids" in inspect.signature(model.forward).parameters:
         raise InputError(
             f"{type(model).__name__} is an encoder-decoder model, which domain 'text' does not "
             "explain yet; pass its encoder with head="

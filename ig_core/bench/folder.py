@@ -144,7 +144,7 @@ def slug(name: str) -> str:
     ('relu-mlp', 'text-a-b-a4cb5dc1')
     """
     plain = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-")[:60]
-    if plain == name:
+    if plain and plain == name:
         return plain
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
 

@@ -172,7 +172,10 @@ def opened(case: BenchmarkCase, settings: Settings) -> Iterator[tuple[Loaded, Ta
 def told(error: BaseException) -> str:
     """An error in one line, without the user's folders."""
     line = " ".join(f"{type(error).__name__}: {error}".split())
-    return line.replace(str(Path.cwd()), ".").replace(str(Path.home()), "~")[:2000]
+    for folder, short in ((Path.cwd(), "."), (Path.home(), "~")):
+        if folder != Path(folder.anchor):
+            line = line.replace(str(folder), short)
+    return line[:2000]
 
 
 def _case(

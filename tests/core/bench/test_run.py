@@ -1,0 +1,307 @@
+"""`ig bench`: each cell gets a status, none is lost or run twice, exit codes keep their word."""
+
+import fcntl
+import json
+import os
+import platform
+import pty
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ig_core import cli
+from ig_core.attribution import Attribution
+from ig_core.bench import runner
+from ig_core.bench.folder import RunFolder
+from ig_core.bench.runner import finished
+
+SCRIPT = Path(__file__).with_name("planted.py")
+SOUND = ("--methods", "ig,gradient-x-input,random,negated")
+PLAIN = ("--metrics", "completeness,removal-area,evaluations")
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def rows(out):
+    return {(r.case, r.method): r for r in finished(RunFolder(out)).values()}
+
+
+def lines(out):
+    return (out / "cells.jsonl").read_text().splitlines()
+
+
+def test_a_sound_run_ends_with_zero_and_holds_every_cell(bench, out):
+    done = bench("--cases", "planted/polynomial,planted/second", *SOUND, *PLAIN, "--out", out)
+    assert done.exit_code == 0, done.output
+    found = rows(out)
+    assert len(found) == 8 and {r.status for r in found.values()} == {"ok"}
+    assert str(out / "report.html") in done.output
+
+
+def test_the_numbers_are_those_of_the_closed_form(bench, out):
+    """x0^3 + x0 x1 - x2 from zero has the attributions x0^3 + x0 x1 / 2, x0 x1 / 2, -x2."""
+    bench("--cases", "planted/polynomial", *SOUND, *PLAIN, "--tol", "1e-6", "--out", out)
+    found = rows(out)
+    ig = found["planted/polynomial", "ig"]
+    assert ig.metrics["completeness"].median < 1e-6
+    assert found["planted/polynomial", "negated"].metrics["completeness"].median == pytest.approx(2)
+    kept = Attribution.load(out / "attr" / f"{ig.key}-0.safetensors")
+    x = torch.rand(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)[0]
+    expected = torch.stack([x[0] ** 3 + x[0] * x[1] / 2, x[0] * x[1] / 2, -x[2]])
+    assert torch.allclose(kept.scores, expected, atol=1e-6)
+
+
+def test_the_median_is_that_of_the_values_beside_it(bench, out):
+    bench("--cases", "planted/polynomial", "--methods", "random", *PLAIN, "--out", out)
+    [row] = rows(out).values()
+    measure = row.metrics["removal-area"]
+    assert measure.n == len(measure.values) == row.examples == 5
+    assert measure.median == statistics.median(measure.values)
+
+
+def test_the_controls_rank_below_ig(bench, out):
+    bench("--cases", "planted/polynomial", *SOUND, *PLAIN, "--out", out)
+    area = {m: r.metrics["removal-area"].median for (_, m), r in rows(out).items()}
+    assert area["ig"] > area["random"] > area["negated"] == -area["ig"]
+
+
+def test_two_runs_with_one_seed_give_equal_numbers(bench, tmp_path):
+    args = ("--cases", "planted/polynomial", *SOUND, "--metrics", "removal-area,noise")
+    outs = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
+    for out, seed in zip(outs, (3, 3, 4), strict=True):
+        assert bench(*args, "--seed", seed, "--out", out).exit_code == 0
+    first, same, other = ({k: r.metrics for k, r in rows(out).items()} for out in outs)
+    assert first == same
+    assert first["planted/polynomial", "random"] != other["planted/polynomial", "random"]
+
+
+def test_limit_bounds_the_examples(bench, out):
+    bench("--cases", "planted/polynomial", "--methods", "ig", *PLAIN, "--limit", 2, "--out", out)
+    [row] = rows(out).values()
+    assert row.examples == 2 and row.statuses == {"converged": 2}
+
+
+def test_what_fails_is_a_row_with_its_cause_and_the_run_goes_on(bench, out):
+    done = bench(
+        "--cases", "planted/*", "--methods", "ig,raising", *PLAIN, "--out", out
+    )  # fmt: skip
+    assert done.exit_code == 3
+    found = rows(out)
+    assert found["planted/polynomial", "ig"].status == "ok"
+    raising = found["planted/polynomial", "raising"]
+    assert raising.status == "failed" and raising.error.startswith("ZeroDivisionError")
+    broken = found["planted/broken", "ig"]
+    assert broken.status == "failed" and "does not load: RuntimeError" in broken.error
+
+
+def test_a_missing_package_is_no_failure_and_says_what_to_install(bench, out):
+    done = bench("--cases", "planted/absent", "--methods", "ig", *PLAIN, "--out", out)
+    assert done.exit_code == 0
+    [row] = rows(out).values()
+    assert row.status == "unavailable"
+    assert "needs no_such_package: pip install 'ig-core[moon]'" in row.error
+    assert row.error in done.output
+
+
+def test_an_undefined_metric_is_null_and_no_failure(bench, out):
+    metrics = ("--metrics", "completeness,undefined")
+    done = bench("--cases", "planted/flat", "--methods", "ig", *metrics, "--out", out)
+    assert done.exit_code == 0, done.output
+    metrics = json.loads(lines(out)[0])["metrics"]
+    assert metrics["undefined"] == {"median": None, "n": 0, "values": [None] * 5}
+    assert metrics["completeness"]["median"] is None
+
+
+def test_a_metric_that_raises_fails_its_cell_and_spares_the_others(bench, out):
+    done = bench("--cases", "planted/second", "--methods", "ig", "--metrics", "fragile,evaluations",
+                 "--out", out)  # fmt: skip
+    assert done.exit_code == 3
+    [row] = rows(out).values()
+    assert "metric 'fragile' raised KeyError: 'lost'" in row.error
+    assert row.metrics["evaluations"].n == 5
+
+
+def test_resuming_runs_only_what_is_missing(bench, out):
+    args = ("--cases", "planted/polynomial,planted/second", *PLAIN, "--out", out)
+    bench(*args, "--methods", "ig")
+    before = lines(out)
+    done = bench(*args, "--methods", "ig,random")
+    assert "2 of 4 cells are kept" in done.output
+    assert lines(out)[:2] == before and len(lines(out)) == 4
+    bench(*args, "--methods", "ig,random")
+    assert len(lines(out)) == 4
+
+
+def test_another_setting_is_another_cell(bench, out):
+    args = ("--cases", "planted/polynomial", "--methods", "ig", *PLAIN, "--out", out)
+    for setting in ((), ("--seed", 1), ("--tol", 0.1), ("--limit", 2), ("--budget", 64), ()):
+        bench(*args, *setting)
+    assert len(lines(out)) == 5
+
+
+def test_a_failed_cell_is_kept_until_it_is_retried(bench, out, monkeypatch, planted):
+    args = ("--cases", "planted/polynomial", "--methods", "raising", *PLAIN, "--out", out)
+    assert bench(*args).exit_code == 3
+    monkeypatch.setattr(planted.Raising, "attribute", planted.Killed.__mro__[1].attribute)
+    assert bench(*args).exit_code == 3
+    assert bench(*args, "--retry-failed").exit_code == 0
+    assert len(lines(out)) == 2 and len(rows(out)) == 1
+
+
+def test_fresh_forgets(bench, out):
+    args = ("--cases", "planted/polynomial", "--methods", "ig", *PLAIN, "--out", out)
+    bench(*args)
+    assert "kept" not in bench(*args, "--fresh").output
+    assert len(lines(out)) == 1
+
+
+def test_a_torn_journal_is_completed(bench, out):
+    args = ("--cases", "planted/polynomial", *SOUND, *PLAIN, "--out", out)
+    bench(*args)
+    whole = (out / "cells.jsonl").read_bytes()
+    (out / "cells.jsonl").write_bytes(whole[: len(whole) * 5 // 8])
+    assert bench(*args).exit_code == 0
+    keys = [json.loads(line)["key"] for line in lines(out)]
+    assert len(keys) == len(set(keys)) == 4
+
+
+def test_a_damaged_journal_ends_with_five(bench, out):
+    args = ("--cases", "planted/polynomial", *SOUND, *PLAIN, "--out", out)
+    bench(*args)
+    (out / "cells.jsonl").write_text("nonsense\n" + (out / "cells.jsonl").read_text())
+    done = bench(*args)
+    assert done.exit_code == 5 and "line 1" in done.output and "Traceback" not in done.output
+
+
+def test_kills_lose_and_double_no_cell(own_process, environment, out):
+    Path(environment["LIVES"]).write_text("3")
+    args = ("--cases", "planted/polynomial,planted/second", "--methods", "ig,killed,random", *PLAIN,
+            "--out", out)  # fmt: skip
+    codes = []
+    before = []
+    while not codes or codes[-1] == -9:
+        codes.append(own_process(*args).returncode)
+        assert lines(out)[: len(before)] == before
+        before = lines(out)
+    assert codes == [-9, -9, -9, 0]
+    keys = [json.loads(line)["key"] for line in lines(out)]
+    assert len(keys) == len(set(keys)) == 6
+
+
+def test_an_interrupt_keeps_what_is_finished(bench, out, planted, monkeypatch):
+    def interrupted(self, task):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(planted.Raising, "attribute", interrupted)
+    done = bench("--cases", "planted/second", "--methods", "ig,raising", *PLAIN, "--out", out)
+    assert done.exit_code == 130 and "interrupted" in done.output
+    assert len(rows(out)) == 1
+    assert "1 not run yet" in (out / "report.html").read_text()
+
+
+def test_a_folder_that_is_a_file_ends_with_five(bench, out):
+    out.write_text("")
+    done = bench("--cases", "planted/polynomial", "--out", out)
+    assert done.exit_code == 5 and "cannot write into" in done.output
+    done = bench("--cases", "planted/polynomial", "--out", out / "below")
+    assert done.exit_code == 5 and "choose another --out" in done.output
+
+
+def test_a_locked_folder_ends_with_five(bench, own_process, out):
+    with RunFolder(out).locked():
+        done = own_process("--cases", "planted/polynomial", "--out", out)
+    assert done.returncode == 5
+    assert "another run works in" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "args", [("--cases", "nothing*"), ("--methods", "igg"), ("--metrics", "x"), ("--domains", "y")]
+)
+def test_no_match_ends_with_four_and_names_the_pattern(bench, out, args):
+    done = bench(*args, "--out", out)
+    assert done.exit_code == 4 and repr(args[1]) in done.output
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "args", [("--suite", "huge"), ("--limit", "0"), ("--seed", "x"), ("what",)]
+)
+def test_a_wrong_call_ends_with_two(bench, args):
+    assert bench(*args).exit_code == 2
+
+
+def test_a_dry_run_writes_nothing(bench, tmp_path, out):
+    before = sorted(tmp_path.rglob("*"))
+    done = bench("--cases", "planted/*", "--dry-run", "--out", out)
+    assert done.exit_code == 0 and "to run" in done.output and "unavailable" in done.output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_smoke_is_the_default_suite_and_named_cases_are_of_any(bench):
+    listed = bench("list").output
+    assert "planted/polynomial" in listed and "planted/second" not in listed
+    assert "planted/second" in bench("list", "--suite", "full").output
+    assert "planted/second" in bench("list", "--cases", "planted/*").output
+
+
+def test_a_case_is_loaded_once(bench, out, planted, monkeypatch):
+    loads = []
+    original = planted.closed_form
+    case = planted.CASES[0]
+    monkeypatch.setitem(case.__dict__, "load", lambda folder: loads.append(1) or original(folder))
+    bench("--cases", "planted/polynomial", *SOUND, *PLAIN, "--out", out)
+    assert loads == [1]
+    bench("--cases", "planted/polynomial", *SOUND, *PLAIN, "--out", out)
+    assert loads == [1]
+
+
+def test_the_run_names_no_host_user_or_folder(bench, out, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "somebody"))
+    bench("--cases", "planted/broken", "--methods", "ig", *PLAIN, "--out", out)
+    text = (out / "run.json").read_text() + (out / "cells.jsonl").read_text()
+    assert "no such weights in ~/secret" in text
+    for private in (str(tmp_path), str(Path.cwd())):
+        assert private not in text
+    assert not re.search(rf"\b{re.escape(platform.node())}\b", text)
+
+
+def test_a_terminal_gets_names_as_text(environment, out):
+    """On a real terminal: the bar and the tables, with no escape sequence but our own."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, 0x5414, b"\x32\x00\xff\x00\0\0\0\0")  # TIOCSWINSZ: 50 rows of 255 columns.
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, "bench", "--cases", "planted/<*", "--methods", "ig,raising",
+         "--metrics", "completeness", "--out", out],
+        env={**environment, "TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            got = os.read(ours, 65536)
+        except OSError:
+            break
+        if not got:
+            break
+        shown += got
+    os.close(ours)
+    assert process.wait() == 3
+    assert b"[red]x[/red]" in shown
+    assert b"[/red]\x1b[31m" not in shown and b"\x07" not in shown
+
+
+def test_a_median_ignores_what_is_undefined():
+    measure = runner.Measure.of([1.0, float("nan"), float("inf"), 3.0])
+    assert measure == runner.Measure(2.0, 2, (1.0, None, None, 3.0))
+
+
+def test_exit_codes_are_told_apart():
+    assert len({cli.SOME_FAILED, cli.NOTHING, cli.STORAGE, cli.INTERRUPTED}) == 4

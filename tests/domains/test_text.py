@@ -185,7 +185,7 @@ def test_the_encoder_of_an_encoder_decoder_model_is_explained(kind):
     ids = tokenizer("a great film", return_tensors="pt")["input_ids"]
     with torch.no_grad():
         plain = float(model(input_ids=ids).last_hidden_state[0].mean(0)[3])
-    options = {"tokenizer": tokenizer, "baseline": "mean", "tol": 0.05}
+    options = {"tokenizer": tokenizer, "baseline": "pad", "budget": 2048}
     result = ig.attribute(model, "a great film", head=lambda e: e[:, 3], **options)
     assert result.at_input == pytest.approx(plain, abs=2e-6)
 

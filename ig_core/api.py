@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -298,7 +299,7 @@ def _baseline_name(baseline: Any) -> Any:
         return "default"
     if isinstance(baseline, (str, int, float)):
         return baseline
-    return getattr(baseline, "name", "given")
+    return baseline.name if isinstance(baseline, Baseline) else "given"
 
 
 def _checked(example: Example, position: int) -> Example:
@@ -353,10 +354,11 @@ def _judge(results: Sequence[Attribution], tol: float, strict: bool) -> None:
     if failed:
         told.append(f"{len(failed)} of {len(results)} examples failed: {failed[0].reason}")
     if missed:
-        worst = max(missed, key=lambda a: a.error if a.error == a.error else abs(a.residual))
+        worst = max(missed, key=lambda a: abs(a.residual) if math.isnan(a.error) else a.error)
+        estimated = "" if math.isnan(worst.error) else f"estimated error {worst.error:.1e}, "
         told.append(
-            f"{len(missed)} of {len(results)} examples missed tol={tol:g} (worst: estimated "
-            f"error {worst.error:.1e}, residual {worst.residual:.1e}); {ADVICE['budget']}"
+            f"{len(missed)} of {len(results)} examples missed tol={tol:g} (worst: {estimated}"
+            f"residual {worst.residual:.1e}); {ADVICE['budget']}"
         )
     if missed and strict:
         raise NotConvergedError(told[-1])

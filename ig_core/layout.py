@@ -146,8 +146,8 @@ class Cat(Layout):
     capacity: int = 4096
 
     def pack(self, tensors: Sequence[Tensor], name: str = "input") -> Pack:
+        _same_tail(tensors, name, self.dim)
         moved = [t.movedim(self.dim, 0) for t in tensors]
-        _same_tail(moved, name)
         sizes = torch.tensor([len(t) for t in moved])
         return _Union(torch.cat(moved), sizes, self.dim, self.into)
 
@@ -155,12 +155,12 @@ class Cat(Layout):
         return max(tensor.shape[self.dim], 1)
 
 
-def _same_tail(tensors: Sequence[Tensor], name: str) -> None:
-    scalars = [t for t in tensors if t.dim() == 0]
-    tails = {tuple(t.shape[1:]) for t in tensors}
-    if scalars or len(tails) > 1:
+def _same_tail(tensors: Sequence[Tensor], name: str, dim: int = 0) -> None:
+    flat = any(not -t.dim() <= dim < t.dim() for t in tensors)
+    tails = {tuple(t.movedim(dim, 0).shape[1:]) for t in tensors} if not flat else set()
+    if flat or len(tails) > 1:
         raise InputError(
-            f"{name!r} may differ between examples only in its ragged dimension "
+            f"{name!r} may differ between examples only in its ragged dimension {dim} "
             f"(got shapes {sorted({tuple(t.shape) for t in tensors})[:3]})"
         )
 

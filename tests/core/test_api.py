@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import time
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ig_core as ig
+from ig_core.quadrature import Doubling
+
+X = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
+
+
+def squares(x: Tensor) -> Tensor:
+    return (x**2).sum(1)
+
+
+class Words(ig.Domain):
+    """Strings of digits: one example is a string, a batch a list of them."""
+
+    name = "words"
+    layouts = {"x": ig.Pad()}  # noqa: RUF012
+
+    def encode(self, raw, target=None):
+        x = torch.tensor([[float(c)] for c in raw])
+        units = ig.Units(tuple(raw), {"x": torch.arange(len(raw))}, kind="digit")
+        return ig.Example({"x": x}, target=target, units=units, display={"text": raw})
+
+    def forward(self, rows):
+        return rows.select(self.model(rows["x"]).sum((1, 2)))
+
+
+def test_one_example_gives_one_and_a_list_gives_a_list() -> None:
+    domain = Words(lambda x: x**2)
+    one = ig.attribute(domain.model, "12", domain=domain)
+    assert isinstance(one, ig.Attribution)
+    assert one.top() == [("2", pytest.approx(4)), ("1", pytest.approx(1))]
+    assert one.display == {"text": "12"}
+    several = ig.attribute(domain.model, ["12", "345"], domain=domain)
+    assert [r.scores.tolist() for r in several] == [
+        pytest.approx([1, 4]),
+        pytest.approx([9, 16, 25]),
+    ]
+    assert ig.attribute(domain.model, [], domain=domain) == []
+
+
+def test_a_list_of_targets_needs_a_list_of_examples() -> None:
+    with pytest.raises(ig.TargetError, match="a list of targets needs a list of examples"):
+        ig.attribute(None, "12", domain=Words(lambda x: x), target=[0])
+
+
+def test_the_domain_is_guessed_named_or_given() -> None:
+    [guessed, _] = ig.attribute(squares, X)
+    [named, _] = ig.attribute(squares, X, domain="tensor")
+    assert guessed.provenance["domain"] == named.provenance["domain"] == "tensor"
+    given = ig.attribute(None, "12", domain=Words(lambda x: x))
+    assert given.provenance["domain"] == "words"
+
+
+def test_the_rules_have_one_value_where_the_integrand_is_linear() -> None:
+    for rule in (
+        {},
+        {"rule": Doubling(first=16)},
+        {"rule": "midpoint", "steps": 3},
+        {"rule": "trapezoid", "steps": 1},
+    ):
+        for result, row in zip(ig.attribute(squares, X, **rule), X, strict=True):
+            torch.testing.assert_close(result.values, row**2)
+
+
+def test_the_result_names_what_was_asked_for() -> None:
+    facts = ig.attribute(squares, X, rule="midpoint", steps=3)[0].provenance
+    assert (facts["rule"], facts["steps"], facts["model"]) == ("fixed", 3, "function")
+    assert ig.attribute(nn.Linear(2, 1), X)[0].provenance["model"] == "Linear"
+
+
+def test_a_float_tensor_of_parameters_is_never_touched() -> None:
+    net = nn.Linear(2, 1)
+    ig.attribute(net, X)
+    assert net.weight.grad is None and net.weight.requires_grad
+
+
+def test_one_warning_a_call_names_the_worst() -> None:
+    kink = lambda x: torch.relu(x - 0.37).sum(1) * 2 + torch.relu(x[:, 0] - 0.9)  # noqa: E731
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        results = ig.attribute(kink, X, tol=1e-5)
+    assert [w.category for w in caught] == [ig.NotConvergedWarning]
+    worst = max(r.error for r in results)
+    assert f"2 of 2 examples missed tol=1e-05 (worst: estimated error {worst:.1e}" in str(
+        caught[0].message
+    )
+    assert caught[0].filename == __file__, "the warning points at the call"
+
+
+def test_failures_and_misses_share_one_warning() -> None:
+    def model(x: Tensor) -> Tensor:
+        return torch.where(x[:, 0] > 2.9, torch.nan, torch.relu(x - 0.37).sum(1))
+
+    with pytest.warns(
+        ig.NotConvergedWarning, match="1 of 2 examples failed: .*; 1 of 2 examples missed"
+    ):
+        ig.attribute(model, X, tol=1e-5)
+
+
+def test_progress_true_draws_a_bar_that_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    ig.attribute(squares, X, progress=True)
+    assert "2/2" in capsys.readouterr().out
+
+
+def test_a_progress_function_is_told() -> None:
+    seen: list[ig.Progress] = []
+    ig.attribute(squares, X, progress=seen.append)
+    assert seen == [ig.Progress(evaluations=18, open=0, total=2)]
+
+
+def test_a_seed_makes_a_call_reproducible_and_leaves_torch_s_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    options = {
+        "baseline": ig.Samples(torch.randn(50, 2, generator=torch.Generator().manual_seed(1))),
+        "seed": 9,
+    }
+    first, again = (ig.attribute(squares, X, **options) for _ in range(2))
+    assert all(torch.equal(a.values, b.values) for a, b in zip(first, again, strict=True))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_call_gives_the_same_twice() -> None:
+    net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+    first, again = (ig.attribute(net, X, tol=0.1) for _ in range(2))
+    assert all(torch.equal(a.values, b.values) for a, b in zip(first, again, strict=True))
+
+
+def test_a_task_can_be_prepared_without_being_run() -> None:
+    domain = Words(lambda x: x**2)
+    with domain.prepared():
+        task = ig.prepare(domain, ["12", "3"], baseline=1.0, tol=0.5)
+        [one, two] = [integral for _, integral in task.integrals()]
+    assert one.values["x"].tolist() == [[0], [3]]
+    assert two.values["x"].tolist() == [[8]]
+    assert task.tol == 0.5 and len(task.examples) == 2
+
+
+@pytest.mark.filterwarnings("ignore::ig_core.errors.NotConvergedWarning")
+def test_a_warm_call_on_a_tiny_network_costs_milliseconds() -> None:
+    """64 states x 50 steps take about 10 ms; a loop over rows would take seconds."""
+    net = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
+    states = torch.randn(64, 4)
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        ig.attribute(net, states, target=0, rule="gauss-legendre", steps=50, tol=0.999)
+        times.append(time.perf_counter() - begin)
+    assert min(times) < 0.25

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import ig_core as ig
+
+
+def attribution(**changes: object) -> ig.Attribution:
+    index = torch.tensor([0, 1, 1])
+    facts: dict[str, object] = {
+        "tensors": {"x": torch.tensor([[1.0, 2.0], [-4.0, 1.0], [0.5, 0.0]])},
+        "units": ig.Units(("good", "bad"), {"x": index}, kind="word"),
+        "at_input": 2.0,
+        "at_baseline": 1.0,
+        "residual": -0.5,
+        "error": 0.01,
+        "uncertainty": torch.tensor([0.1, 0.2], dtype=torch.float64),
+        "spread": torch.tensor([0.3, 0.4], dtype=torch.float64),
+        "evaluations": 17,
+        "reason": "a note",
+        "provenance": {"path": "straight", "seed": 3},
+        "display": {"text": "good bad"},
+    }
+    return ig.Attribution(**(facts | changes))
+
+
+def two_inputs() -> ig.Attribution:
+    index = torch.tensor([0, 1])
+    return attribution(
+        tensors={"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([10.0, 20.0])},
+        units=ig.Units(("one", "two"), {"a": index, "b": index}),
+    )
+
+
+def test_values_are_the_tensor_itself_when_there_is_one_input() -> None:
+    assert torch.equal(attribution().values, attribution().tensors["x"])
+    assert list(two_inputs().values) == ["a", "b"]
+
+
+def test_scores_delta_and_top() -> None:
+    result = attribution()
+    assert result.scores.tolist() == [3, -2.5]
+    assert result.delta == 1
+    assert result.top(1) == [("good", 3)]
+    assert result.top() == [("good", 3), ("bad", -2.5)]
+    assert result.top(0) == result.top(-1) == []
+    assert two_inputs().scores.tolist() == [11, 22]
+
+
+@pytest.mark.parametrize(
+    ("status", "converged"),
+    [
+        ("converged", True),
+        ("noise_floor", True),
+        ("exact", True),
+        ("budget", False),
+        ("failed", False),
+    ],
+)
+def test_converged_is_told_from_missed(status: str, converged: bool) -> None:
+    assert attribution(status=status).converged is converged
+
+
+@pytest.mark.parametrize("make", [attribution, two_inputs])
+def test_what_is_saved_is_loaded(tmp_path: Path, make: object) -> None:
+    result = make()
+    path = result.save(tmp_path / "a.safetensors")
+    loaded = ig.Attribution.load(path)
+    assert loaded.to_dict() == result.to_dict()
+    for name, value in result.tensors.items():
+        assert (
+            torch.equal(loaded.tensors[name], value) and loaded.tensors[name].dtype == value.dtype
+        )
+    for name, index in result.units.index.items():
+        assert torch.equal(loaded.units.index[name], index)
+    assert torch.equal(loaded.uncertainty, result.uncertainty)
+    assert torch.equal(loaded.spread, result.spread)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_result_of_a_call_is_saved_whole(tmp_path: Path) -> None:
+    x = torch.randn(3, 4, 2)
+    for number, result in enumerate(
+        ig.attribute(lambda x: x.sum((1, 2)), x.transpose(1, 2), target=None)
+    ):
+        loaded = ig.Attribution.load(result.save(tmp_path / str(number)))
+        assert torch.equal(loaded.values, result.values)
+        assert loaded.to_dict() == result.to_dict()
+        assert loaded.to_text() == result.to_text()
+
+
+def test_saving_again_replaces_the_file(tmp_path: Path) -> None:
+    attribution(reason="old").save(tmp_path / "a")
+    attribution(reason="new").save(tmp_path / "a")
+    assert ig.Attribution.load(tmp_path / "a").reason == "new"
+
+
+def test_elements_that_do_not_exist_and_numbers_that_are_not_finite_survive(tmp_path: Path) -> None:
+    none = ig.Units((), {"x": torch.zeros(0, dtype=torch.long)})
+    lost = {"error": math.nan, "residual": math.nan, "at_input": math.inf}
+    result = attribution(
+        tensors={"x": torch.zeros(0, 2)}, units=none, uncertainty=None, spread=None, **lost
+    )
+    loaded = ig.Attribution.load(result.save(tmp_path / "a"))
+    assert loaded.values.shape == (0, 2)
+    assert loaded.uncertainty is None and loaded.spread is None
+    assert math.isnan(loaded.error) and math.isnan(loaded.at_input)
+
+
+def test_to_dict_is_strict_json() -> None:
+    record = attribution(error=math.nan, residual=math.inf).to_dict()
+    text = json.dumps(record, allow_nan=False)
+    assert json.loads(text)["error"] is None
+    assert record["labels"] == ["good", "bad"] and record["scores"] == [3, -2.5]
+    assert record["shapes"] == {"x": [3, 2]}
+
+
+def test_a_label_cannot_inject_html(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    result = attribution(units=ig.Units((evil, "b"), {"x": torch.tensor([0, 1, 1])}), reason=evil)
+    for page in (result.to_html(), result._repr_html_()):
+        assert evil not in page
+        assert "&lt;script&gt;" in page
+    assert (tmp_path / "page.html").exists() is False
+    assert result.to_html(tmp_path / "page.html") == (tmp_path / "page.html").read_text()
+
+
+def test_a_view_of_the_domain_is_used() -> None:
+    result = attribution(view=lambda a, fmt: f"{fmt} of {a.delta}")
+    assert result.to_text() == "text of 1.0"
+    assert result._repr_html_() == "html of 1.0"
+    assert "html of 1.0" in result.to_html()
+
+
+def test_repr_says_what_matters() -> None:
+    assert repr(attribution()) == (
+        "Attribution(2 words, delta=1, residual=-5.0e-01, converged: good +3, bad -2.5)"
+    )
+
+
+def test_the_card_holds_no_tensors() -> None:
+    card = attribution(error=math.nan).card()
+    assert card.labels == ["good", "bad"] and card.scores == [3.0, -2.5]
+    assert card.facts["estimated error"] == "none"
+    assert card.facts["reason"] == "a note"
+    assert card.facts["status"].startswith("converged (")
+
+
+def test_an_attribution_of_the_failed_says_so() -> None:
+    lost = torch.full((3, 2), math.nan)
+    assert "failed" in repr(attribution(status="failed", tensors={"x": lost}))

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ig_core.errors import InputError
+from ig_core.quadrature import (
+    RULES,
+    Doubling,
+    Fixed,
+    Found,
+    Goal,
+    Rule,
+    gauss_legendre,
+    midpoint,
+    rule_named,
+    trapezoid,
+)
+
+
+class Vector:
+    """One vector of two numbers per example, as simple as the protocol allows."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    def mix(self, own: float, *others: tuple[float, Vector]) -> Vector:
+        return Vector(own * self.values + sum((w * o.values for w, o in others), torch.zeros(1)))
+
+    def norms(self) -> Tensor:
+        return self.values.abs().sum(1)
+
+    def totals(self) -> Tensor:
+        return self.values.sum(1)
+
+
+Curve = Callable[[Tensor], Tensor]
+
+
+def integrate(
+    rule: Rule,
+    gradients: Curve,
+    value: Curve,
+    *,
+    examples: int = 1,
+    legs: int = 1,
+    tol: float = 1e-2,
+    budget: int = 512,
+    noise: float = 0.0,
+    drop: tuple[int, ...] = (),
+) -> tuple[Tensor, dict[int, str], Tensor, list[int]]:
+    """The integral over 0..1 of (t -> two numbers), F's value known; all legs are alike."""
+    owner = torch.arange(examples).repeat_interleave(legs)
+    delta = float(value(torch.ones(1)) - value(torch.zeros(1))) * legs
+    goal = Goal(
+        owner,
+        torch.full((examples,), delta, dtype=torch.float64),
+        torch.full((examples,), noise, dtype=torch.float64),
+        tol,
+        budget,
+    )
+    process = rule.begin(goal, lambda: Vector(torch.zeros(examples, 2, dtype=torch.float64)))
+    status: dict[int, str] = {}
+    spent = [0] * examples
+    process.drop(torch.tensor(drop, dtype=torch.long))
+    result, error = torch.full((examples, 2), math.nan).double(), torch.full((examples,), math.nan)
+    while (request := process.request()) is not None:
+        # In two parts and out of order, as the engine's chunks come.
+        for rows in (torch.arange(1, len(request.t), 2), torch.arange(0, len(request.t), 2)):
+            t, example = request.t[rows], owner[request.leg[rows]]
+            found = gradients(t)
+
+            def add(sums, weight, example=example, found=found):
+                sums.values.index_add_(0, example, found * weight[:, None])
+
+            process.receive(Found(rows, value(t), found.sum(1), add))
+            for number in example.tolist():
+                spent[number] += 1
+        outcome = process.settle()
+        for number, told in zip(outcome.done.tolist(), outcome.status, strict=True):
+            status[number] = told
+            result[number] = outcome.integral.values[number]
+            error[number] = outcome.error[number]
+    return result, status, error, spent
+
+
+def polynomial(t: Tensor) -> Tensor:
+    """Integrals 1/4 and -1/3."""
+    return torch.stack([t**3, -(t**2)], 1)
+
+
+def its_sum(t: Tensor) -> Tensor:
+    return t.double() ** 4 / 4 - t.double() ** 3 / 3
+
+
+EXACT = torch.tensor([[1 / 4, -1 / 3]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("make", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("steps", [1, 2, 5, 50])
+def test_weights_sum_to_one_and_nodes_lie_between_zero_and_one(make: Callable, steps: int) -> None:
+    rule = make(steps)
+    assert rule.weights.sum() == pytest.approx(1, abs=1e-14)
+    assert rule.nodes.min() >= 0 and rule.nodes.max() <= 1
+    assert len(rule.nodes) == len(rule.weights) == steps + (make is trapezoid)
+    assert rule.weights @ rule.nodes == pytest.approx(1 / 2, abs=1e-14)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 9])
+def test_gauss_legendre_is_exact_to_degree_two_n_minus_one(steps: int) -> None:
+    rule = gauss_legendre(steps)
+    for degree in range(2 * steps):
+        assert rule.weights @ rule.nodes**degree == pytest.approx(1 / (degree + 1), abs=1e-14)
+    assert rule.weights @ rule.nodes ** (2 * steps) != pytest.approx(1 / (2 * steps + 1), abs=1e-14)
+
+
+@pytest.mark.parametrize("make", [midpoint, trapezoid])
+def test_midpoint_and_trapezoid_converge_with_the_square_of_the_step(make: Callable) -> None:
+    errors = [abs(make(n).weights @ np.exp(make(n).nodes) - (math.e - 1)) for n in (50, 100)]
+    assert errors[0] / errors[1] == pytest.approx(4, rel=1e-3)
+
+
+def test_a_fixed_rule_sums_its_nodes_and_has_no_estimate() -> None:
+    result, status, error, spent = integrate(gauss_legendre(2), polynomial, its_sum, examples=3)
+    torch.testing.assert_close(result, EXACT.expand(3, 2), rtol=0, atol=1e-15)
+    assert status == dict.fromkeys(range(3), "converged")
+    assert error.isnan().all()
+    assert spent == [2, 2, 2]
+
+
+def test_a_fixed_rule_that_misses_the_sum_says_budget() -> None:
+    _, status, _, _ = integrate(Fixed(np.ones(1), np.ones(1)), polynomial, its_sum)
+    assert status == {0: "budget"}
+
+
+def test_the_adaptive_rule_is_exact_to_degree_five_at_once() -> None:
+    result, status, error, spent = integrate(Doubling(), polynomial, its_sum, tol=1e-10)
+    torch.testing.assert_close(result, EXACT, rtol=0, atol=1e-15)
+    assert (status, spent) == ({0: "converged"}, [9])
+    assert error.item() <= 1e-15
+
+
+def test_doubling_reuses_every_point() -> None:
+    waves = lambda t: torch.stack([torch.cos(20 * t) * 20, torch.zeros_like(t)], 1)  # noqa: E731
+    result, status, _, spent = integrate(
+        Doubling(), waves, lambda t: torch.sin(20 * t.double()), tol=1e-4
+    )
+    assert result[0, 0].item() == pytest.approx(math.sin(20), rel=1e-4)
+    assert status == {0: "converged"}
+    assert math.log2(spent[0] - 1) % 1 == 0, "2^k + 1 points of one grid"
+
+
+@pytest.mark.parametrize(("budget", "spent"), [(9, 9), (16, 9), (17, 17), (100, 65), (512, 257)])
+def test_the_adaptive_rule_stops_before_its_budget(budget: int, spent: int) -> None:
+    kink = lambda t: torch.stack([(t > 0.3).double(), torch.zeros_like(t)], 1)  # noqa: E731
+    _, status, error, used = integrate(
+        Doubling(), kink, lambda t: (t.double() - 0.3).clamp(min=0), tol=1e-9, budget=budget
+    )
+    assert (status, used) == ({0: "budget"}, [spent])
+    assert error.item() > 1e-9
+
+
+def test_the_legs_of_an_example_are_summed_and_share_its_tolerance() -> None:
+    result, status, _, spent = integrate(Doubling(), polynomial, its_sum, examples=2, legs=3)
+    torch.testing.assert_close(result, 3 * EXACT.expand(2, 2), rtol=0, atol=1e-14)
+    assert spent == [27, 27]
+    assert status == {0: "converged", 1: "converged"}
+
+
+def test_dropped_examples_are_not_asked_for_again() -> None:
+    for rule in (Doubling(), midpoint(4)):
+        _, status, _, spent = integrate(rule, polynomial, its_sum, examples=3, drop=(1,), tol=0.5)
+        assert set(status) == {0, 2}
+        if isinstance(rule, Doubling):
+            assert spent == [9, 0, 9]
+
+
+def test_a_residual_below_the_noise_is_the_noise_floor() -> None:
+    rough = lambda t: polynomial(t) + torch.tensor([[1e-5, 0.0]])  # noqa: E731
+    _, status, _, spent = integrate(Doubling(), rough, its_sum, tol=1e-6, noise=1e-4)
+    assert (status, spent) == ({0: "noise_floor"}, [9])
+    _, status, _, _ = integrate(Doubling(), rough, its_sum, tol=1e-6, noise=1e-7)
+    assert status == {0: "budget"}
+
+
+def test_an_integral_of_zero_is_done_at_once() -> None:
+    nothing = lambda t: torch.zeros(len(t), 2, dtype=torch.float64)  # noqa: E731
+    result, status, _, spent = integrate(Doubling(), nothing, lambda t: 0 * t.double())
+    assert result.tolist() == [[0, 0]]
+    assert (status, spent) == ({0: "converged"}, [9])
+
+
+def test_rules_are_found_by_name() -> None:
+    assert isinstance(rule_named("adaptive", None), Doubling)
+    assert len(rule_named("midpoint", 7).nodes) == 7
+    assert rule_named("simpson", 7) is None
+    with pytest.raises(InputError, match="needs steps"):
+        rule_named("trapezoid", None)
+    with pytest.raises(InputError, match="chooses its own steps"):
+        rule_named("adaptive", 7)

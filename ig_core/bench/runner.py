@@ -190,7 +190,7 @@ def _case(
             for cell in cells:
                 yield _unopened(cell, error)
             return
-        facts = {str(name): str(fact) for name, fact in loaded.facts.items()}
+        facts = {str(name): _fact(fact) for name, fact in loaded.facts.items()}
         games = [Game(task, i, settings.seed) for i in range(len(task.examples))]
         _warm(games[0])
         for cell in cells:
@@ -285,6 +285,17 @@ def _row(cell: Cell, **known: Any) -> Row:
         method=cell.method.name,
         **known,
     )
+
+
+def _fact(fact: Any) -> str:
+    """A fact of a case in words.
+
+    >>> _fact({"n": 3, "accuracy": 0.98765})
+    'n: 3, accuracy: 0.9877'
+    """
+    if isinstance(fact, Mapping):
+        return ", ".join(f"{name}: {_fact(value)}" for name, value in fact.items())
+    return f"{fact:.4g}" if isinstance(fact, float) else str(fact)
 
 
 def _warm(game: Game) -> None:

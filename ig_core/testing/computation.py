@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ig_core.baselines import check_start
 from ig_core.domain import Domain
 from ig_core.engine import evaluate
 from ig_core.example import Example
@@ -55,7 +56,7 @@ def gradients_reach_the_inputs(subject: Subject) -> None:
     with encoded(subject) as (domain, examples):
         for position, example in enumerate(examples):
             reading = read(domain, [example])
-            start = domain.baseline(example)
+            start = check_start(example, domain.baseline(example))
             for name, gradient in reading.gradients[0].items():
                 if not bool(gradient.isnan().any()):
                     continue
@@ -129,7 +130,7 @@ def attributions_are_complete(subject: Subject) -> None:
         for position, (example, result) in enumerate(
             zip(subject.encoded(domain), found, strict=True)
         ):
-            start = domain.baseline(example)
+            start = check_start(example, domain.baseline(example))
             ends = {n: torch.stack([v, start[n].to(v)]) for n, v in example.inputs.items()}
             device = domain.device(None, example)
             at = evaluate(domain.forward, example, ends, domain.layouts, device)

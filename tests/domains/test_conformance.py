@@ -1,0 +1,272 @@
+"""Every domain keeps every promise of the kit, on tiny random models."""
+
+import gymnasium
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+import torch_geometric
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch import nn
+
+import ig_core as ig
+import ig_graphs
+import ig_rl
+import ig_sequences
+import ig_text
+from ig_core.tensors import TensorDomain
+from ig_core.testing import Subject, checks
+from ig_graphs.domain import GraphDomain
+from ig_rl.domain import AgentDomain
+from ig_sequences.domain import SequenceDomain
+from ig_text.domain import TextDomain
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
+
+
+# -- tensors ------------------------------------------------------------------------------------
+
+
+def tensors():
+    torch.manual_seed(0)
+    layers = [nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 2)]
+    return TensorDomain(nn.Sequential(*layers))
+
+
+def two_tensors():
+    torch.manual_seed(0)
+    return TensorDomain(nn.Bilinear(3, 2, 1))
+
+
+class Masked(nn.Module):
+    """Zero rows of the padding stay zero: without a bias they add nothing."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = nn.Linear(3, 4, bias=False)
+        self.outer = nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.outer(torch.tanh(self.inner(x)).sum(1))
+
+
+TENSORS = {
+    "tensor": Subject(make=tensors, examples=[numbers(3), numbers(3, seed=1)], targets=[1, 0]),
+    "tensor-pair": Subject(
+        make=two_tensors,
+        examples=[(numbers(3), numbers(2)), (numbers(3, seed=1), numbers(2, seed=1))],
+    ),
+    "tensor-ragged": Subject(
+        make=lambda: TensorDomain(Masked(), layouts={"x": ig.Pad()}),
+        examples=[numbers(5, 3), numbers(2, 3)],
+        smallest=numbers(1, 3),
+    ),
+}
+
+
+# -- text ---------------------------------------------------------------------------------------
+
+WORDS = ("a", "dull", "fine", "film", "but", "the", "end", "was", "##ly", ".")
+
+
+def tokenizer():
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    vocabulary = {token: i for i, token in enumerate([*special, *WORDS])}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
+    )
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, **dict(zip(names, special, strict=True))
+    )
+
+
+def bert(kind):
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS) + 5,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        num_labels=3,
+        pad_token_id=0,
+        initializer_range=0.2,
+    )
+    return kind(config)
+
+
+def encoder():
+    model = bert(transformers.BertModel)
+    return TextDomain(model, tokenizer=tokenizer(), head=nn.Linear(16, 1))
+
+
+TEXTS = ["a dull film.", "the end was fine, but the film was dull.", "finely"]
+
+TEXT = {
+    "text-classifier": Subject(
+        make=lambda: TextDomain(
+            bert(transformers.BertForSequenceClassification), tokenizer=tokenizer()
+        ),
+        examples=TEXTS,
+        smallest="film",
+        plugin=ig_text,
+    ),
+    "text-encoder": Subject(make=encoder, examples=TEXTS, targets=0, smallest="film"),
+}
+
+
+# -- graphs -------------------------------------------------------------------------------------
+
+
+class GraphNet(nn.Module):
+    def __init__(self, level):
+        super().__init__()
+        torch.manual_seed(0)
+        self.level = level
+        self.first = torch_geometric.nn.GCNConv(3, 8)
+        self.second = torch_geometric.nn.GATConv(8, 8)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x, edge_index, batch):
+        hidden = torch.tanh(self.first(x, edge_index))
+        hidden = torch.sigmoid(self.second(hidden, edge_index))
+        if self.level == "graph":
+            hidden = torch_geometric.nn.global_mean_pool(hidden, batch)
+        return self.head(hidden)
+
+
+def graph(nodes, *edges):
+    index = torch.tensor(edges, dtype=torch.long).view(-1, 2).t().contiguous()
+    return torch_geometric.data.Data(x=numbers(nodes, 3), edge_index=index)
+
+
+GRAPH = [graph(4, (0, 1), (1, 2), (2, 3), (3, 0)), graph(3, (0, 1), (2, 1)), graph(2, (1, 0))]
+
+
+def graphs(explain, level="graph"):
+    index = 1 if level == "node" else None
+    return GraphDomain(GraphNet(level), explain=explain, level=level, index=index)
+
+
+GRAPHS = {
+    "graph-features": Subject(
+        make=lambda: graphs("x"), examples=GRAPH, targets=1, smallest=graph(1), plugin=ig_graphs
+    ),
+    "graph-edges": Subject(make=lambda: graphs("edges"), examples=GRAPH, targets=1),
+    "graph-both": Subject(make=lambda: graphs(("x", "edges")), examples=GRAPH, targets=1),
+    "graph-node": Subject(make=lambda: graphs("x", "node"), examples=GRAPH, targets=0),
+}
+
+
+# -- sequences ----------------------------------------------------------------------------------
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = nn.GRU(3, 6, batch_first=True, bidirectional=True)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=False)
+        last = self.rnn(packed)[1]
+        return self.head(self.drop(torch.cat([last[0], last[1]], dim=1)))
+
+
+class Every(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = nn.LSTM(3, 6, batch_first=True)
+        self.head = nn.Linear(6, 1)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+
+
+STEPS = [numbers(6, 3), numbers(2, 3), numbers(4, 3)]
+
+SEQUENCES = {
+    "sequence-lengths": Subject(
+        make=lambda: SequenceDomain(Recurrent()),
+        examples=STEPS,
+        targets=1,
+        smallest=numbers(1, 3),
+        plugin=ig_sequences,
+    ),
+    "sequence-last-step": Subject(
+        make=lambda: SequenceDomain(Every(), step="last"),
+        examples=STEPS,
+        targets=0,
+        smallest=numbers(1, 3),
+    ),
+}
+
+
+# -- reinforcement learning ---------------------------------------------------------------------
+
+
+class Corridor(gymnasium.Env):
+    """An environment that is never stepped: the spaces are all that an agent needs here."""
+
+    observation_space = gymnasium.spaces.Box(-2.0, 2.0, (4,), np.float32)
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(4, np.float32), 0.0, True, False, {}
+
+
+STATES = [np.asarray(numbers(4, seed=seed)) for seed in (1, 2, 3)]
+
+
+def rl(kind, explain):
+    options = {"buffer_size": 1} if kind is stable_baselines3.DQN else {"n_steps": 2}
+    network = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu"}
+    return AgentDomain(kind("MlpPolicy", Corridor(), **network, **options), explain=explain)
+
+
+# A DQN has ReLU by default: F has kinks, which an integrator feels.
+DQN, A2C = stable_baselines3.DQN, stable_baselines3.A2C
+RL = {
+    "rl-gap": Subject(make=lambda: rl(DQN, "gap"), examples=STATES, plugin=ig_rl, tol=1e-2),
+    "rl-q": Subject(make=lambda: rl(DQN, "q"), examples=STATES, targets=2, tol=1e-2),
+    "rl-logit": Subject(make=lambda: rl(A2C, "logit"), examples=STATES),
+    "rl-value": Subject(make=lambda: rl(A2C, "value"), examples=STATES),
+}
+
+
+SUBJECTS = TENSORS | TEXT | GRAPHS | SEQUENCES | RL
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, id=f"{name}-{check}")
+        for name, subject in SUBJECTS.items()
+        for check in checks(subject)
+        if not check.skip_reason
+    ],
+)
+def test_the_domain_keeps_its_promise(check):
+    check()
+
+
+def test_every_domain_has_a_subject():
+    covered = {type(subject.make()).name for subject in SUBJECTS.values()}
+    builtin = {"text", "graphs", "sequences", "rl"}
+    assert covered == {"tensor", *builtin}
+    assert builtin <= {record.name for record in ig.plugins().records if record.status == "ok"}

@@ -110,7 +110,10 @@ class Samples(Baseline):
 
 
 def check_start(example: Example, start: Inputs) -> Inputs:
-    """The start, if it fits the example.
+    """The start, if it fits the example, with elements of no unit at the input's value.
+
+    Such elements (special tokens, say) take no part in the path whatever the baseline is, and
+    removing units never touches them: with all units removed the output is F(x').
 
     Raises:
         BaselineError: other names, another shape or dtype, or NaN or infinity.
@@ -132,7 +135,18 @@ def check_start(example: Example, start: Inputs) -> Inputs:
             )
         if not bool(torch.isfinite(got).all()):
             raise BaselineError(f"the baseline of {name!r} holds NaN or infinity")
-    return start
+    return {name: _held(example, name, start[name]) for name in example.inputs}
+
+
+def _held(example: Example, name: str, start: Tensor) -> Tensor:
+    value = example.inputs[name]
+    index = None if example.units is None else example.units.index.get(name)
+    if example.units is None or (index is not None and bool((index >= 0).all())):
+        return start
+    if index is None:
+        return value
+    moving = (index >= 0).to(value.device).view(*index.shape, *(1,) * (value.dim() - index.dim()))
+    return torch.where(moving, start.to(value.device), value)
 
 
 def _named(value: Tensor | Inputs, example: Example) -> Inputs:

@@ -26,8 +26,9 @@ class Units:
     """What people read: words, nodes, edges, time steps, state features.
 
     ``index[name]`` holds the unit of every element of input ``name``, or -1 for elements that
-    belong to none. Its shape is the shape of that input, or a leading part of it: token
-    embeddings ``(T, D)`` with words as units have an index ``(T,)``.
+    belong to none: those stay where they are on every path. Its shape is the shape of that
+    input, or a leading part of it: token embeddings ``(T, D)`` with words as units have an index
+    ``(T,)``.
 
     >>> words = Units(("dull", "film"), {"x": torch.tensor([0, 0, 1])}, kind="word")
     >>> words.reduce({"x": torch.tensor([[1.0, 1.0], [0.5, 0.5], [4.0, -1.0]])}).tolist()

@@ -14,9 +14,9 @@ def ig_domains() -> list[type[Domain]]:
 
 @hookimpl
 def ig_baselines() -> list[type[Baseline]]:
-    from ig_text.baselines import MaskToken, MeanEmbedding, PadToken, ZeroEmbedding
+    from ig_text.baselines import MaskToken, MeanEmbedding, PadToken
 
-    return [PadToken, MaskToken, MeanEmbedding, ZeroEmbedding]
+    return [PadToken, MaskToken, MeanEmbedding]
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""Baselines of text: every token but the special ones at one vector of the embedding space."""
+"""Baselines of text: every word token at one vector of the embedding space."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PadToken(Baseline):
         self, example: Example, domain: Domain, generator: torch.Generator
     ) -> Sequence[Mapping[str, Tensor]]:
         text = cast(TextDomain, domain)
-        return [text.with_content(example, text.token_embedding("pad"))]
+        return [text.with_vector(example, text.token_embedding("pad"))]
 
 
 class MaskToken(Baseline):
@@ -35,7 +35,7 @@ class MaskToken(Baseline):
         self, example: Example, domain: Domain, generator: torch.Generator
     ) -> Sequence[Mapping[str, Tensor]]:
         text = cast(TextDomain, domain)
-        return [text.with_content(example, text.token_embedding("mask"))]
+        return [text.with_vector(example, text.token_embedding("mask"))]
 
 
 class MeanEmbedding(Baseline):
@@ -48,17 +48,4 @@ class MeanEmbedding(Baseline):
         self, example: Example, domain: Domain, generator: torch.Generator
     ) -> Sequence[Mapping[str, Tensor]]:
         text = cast(TextDomain, domain)
-        return [text.with_content(example, text.mean_embedding)]
-
-
-class ZeroEmbedding(Baseline):
-    """The zero vector, with special tokens left in place."""
-
-    name = "zeros"
-    fits = ("text",)
-
-    def starts(
-        self, example: Example, domain: Domain, generator: torch.Generator
-    ) -> Sequence[Mapping[str, Tensor]]:
-        text = cast(TextDomain, domain)
-        return [text.with_content(example, torch.zeros_like(example.inputs["embeddings"][0]))]
+        return [text.with_vector(example, text.mean_embedding)]

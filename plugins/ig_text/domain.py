@@ -138,8 +138,8 @@ class TextDomain(Domain):
     def baseline(self, example: Example) -> Mapping[str, Tensor]:
         """The pad token in place of every token; the mean embedding if there is no pad token."""
         if self.tokenizer.pad_token_id is None:
-            return self.with_content(example, self.mean_embedding)
-        return self.with_content(example, self.token_embedding("pad"))
+            return self.with_vector(example, self.mean_embedding)
+        return self.with_vector(example, self.token_embedding("pad"))
 
     def render(self, attribution: Attribution, fmt: str = "text") -> str:
         return heat_map(attribution) if fmt == "html" else super().render(attribution, fmt)
@@ -169,13 +169,11 @@ class TextDomain(Domain):
         return (torch.stack(sums).sum(0) / len(ids)).to(self.embedding.weight.dtype)
 
     @staticmethod
-    def with_content(
+    def with_vector(
         example: Example, vector: Float[Tensor, " width"]
     ) -> dict[str, Float[Tensor, "tokens width"]]:
-        """The example's embeddings with ``vector`` for every token but the special ones."""
-        embeddings = example.inputs["embeddings"]
-        content = example.parts.index["embeddings"].to(embeddings.device) >= 0
-        return {"embeddings": torch.where(content[:, None], vector, embeddings)}
+        """``vector`` for every token; the core keeps the special ones, which are no units."""
+        return {"embeddings": vector.expand_as(example.inputs["embeddings"])}
 
     # -- the model ------------------------------------------------------------------------------
 

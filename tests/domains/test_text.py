@@ -279,7 +279,9 @@ def test_the_baseline_does_not_move_the_positions_of_roberta():
     assert {tuple(row) for call in seen for row in call.tolist()} == {(2, 3, 4, 5, 6, 7, 8, 9)}
 
     domain = TextDomain(model, tokenizer=tokenizer)
-    start = domain.baseline(domain.encode(text, 0))["embeddings"]
+    example = domain.encode(text, 0)
+    start = example.inputs["embeddings"].clone()
+    start[1:-1] = domain.baseline(example)["embeddings"][1:-1]
     with torch.no_grad():
         by_hand = model(inputs_embeds=start[None], position_ids=torch.arange(2, 10)[None]).logits
     assert result.at_baseline == pytest.approx(float(by_hand[0, 0]), abs=2e-6)
@@ -300,8 +302,7 @@ def test_baselines_put_one_vector_at_every_token_but_the_special_ones(bert):
         "zeros": torch.zeros(32),
     }
     for name, vector in expected.items():
-        baseline = ig.plugins().find("baseline", name, "text")()
-        [start] = baseline.starts(example, domain, torch.Generator())
+        [[start]] = ig.prepare(domain, ["a dull film"], target=0, baseline=name).starts
         assert torch.allclose(start["embeddings"][1:4], vector.expand(3, -1), atol=1e-7), name
         assert torch.equal(start["embeddings"][[0, 4]], example.inputs["embeddings"][[0, 4]])
     assert torch.equal(domain.baseline(example)["embeddings"][1:4], expected["pad"].expand(3, -1))

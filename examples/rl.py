@@ -8,10 +8,10 @@ from pathlib import Path
 
 import gymnasium
 import torch
-from ig_rl.episodes import play
 from stable_baselines3 import DQN
 
 import ig_core as ig
+from ig_rl.episodes import play
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 torch.set_num_threads(1)  # two layers of 64 are slower on more

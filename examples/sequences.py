@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import torch
-from ig_sequences import attribution_decay
 from torch import nn
 
 import ig_core as ig
+from ig_sequences import attribution_decay
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 torch.manual_seed(0)

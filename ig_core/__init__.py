@@ -45,6 +45,7 @@ from ig_core.quadrature import Rule
 from ig_core.report.card import Card
 from ig_core.report.figure import new as new_figure
 from ig_core.report.html import heat
+from ig_core.report.text import clean
 from ig_core.rows import Rows
 from ig_core.site import Site
 from ig_core.tensors import Selector, pick
@@ -59,6 +60,6 @@ __all__ = [
     "NotConvergedWarning", "OutputError", "Pad", "Path", "Piecewise", "PluginError",
     "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
     "Selector", "Site", "Stack", "StorageError", "Straight", "Target", "TargetError", "Task",
-    "Units", "UnknownNameError", "Zeros", "attribute", "heat", "hookimpl", "made_once",
+    "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "made_once",
     "new_figure", "pick", "plugins", "prepare",
 ]  # fmt: skip

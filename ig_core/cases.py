@@ -67,9 +67,9 @@ def _load_mlp(folder: Path) -> Loaded:
 
 
 CASES = (
-    BenchmarkCase("tensor/saturated", "tensor", _load_saturated, licence="Apache-2.0"),
+    BenchmarkCase("saturated-gate", "tensor", _load_saturated, licence="Apache-2.0"),
     BenchmarkCase(
-        "tensor/breast-cancer",
+        "breast-cancer",
         "tensor",
         _load_mlp,
         requires=("sklearn",),

@@ -82,7 +82,8 @@ def page(folder: RunFolder) -> str:
         drawn=DRAWN,
         number=number,
     )  # fmt: skip
-    return html.page("Benchmark of attributions", body)
+    style = html.environment().get_template("benchmark.css").render()
+    return html.page("Benchmark of attributions", body, style)
 
 
 def number(value: float | None) -> str:

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 MOST_UNITS = 512
-"""Units drawn at most; the rest is counted."""
+"""Units drawn at most in reading order; the rest is counted."""
+
+MOST_BARS = 40
+"""Units drawn at most by magnitude; the rest is counted."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from ig_core.report.card import MOST_UNITS, Card
+from ig_core.report.card import MOST_BARS, MOST_UNITS, Card
 
 
 @cache
@@ -24,7 +24,7 @@ def environment() -> Environment:
 
 def bars(card: Card) -> str:
     """A fragment: units by magnitude as signed bars, facts beneath."""
-    return _render("bars.html", card, card.largest(MOST_UNITS))
+    return _render("bars.html", card, card.largest(MOST_BARS))
 
 
 def heat(card: Card) -> str:
@@ -33,9 +33,9 @@ def heat(card: Card) -> str:
     return _render("heat.html", card, first)
 
 
-def page(title: str, body: str) -> str:
-    """A whole page around a fragment that is HTML already."""
-    return _template("page.html").render(title=title, body=Markup(body))
+def page(title: str, body: str, style: str = "") -> str:
+    """A whole page around a fragment that is HTML already, with more style rules if need be."""
+    return _template("page.html").render(title=title, body=Markup(body), style=Markup(style))
 
 
 def colour(share: float) -> str:

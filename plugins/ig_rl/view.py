@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from ig_core import Attribution
+from ig_core import Attribution, clean
 
 MOST_SENTENCES = 12
 
@@ -66,13 +66,8 @@ def around(bars: str, attribution: Attribution, fmt: str) -> str:
     head = [question(display), summary(attribution), *(f"Tie: {t}." for t in display["ties"])]
     told = sentences(attribution)
     if fmt != "html":
-        return "\n".join([*map(_clean, head), "", bars, "", *map(_clean, told)])
+        return "\n".join([*map(clean, head), "", bars, "", *map(clean, told)])
     first, *rest = (escape(line) for line in head)
     paragraphs = "".join(f"<p>{line}</p>" for line in rest)
     items = "".join(f"<li>{escape(line)}</li>" for line in told)
     return f"<h3>{first}</h3>\n{paragraphs}\n{bars}\n<ul>{items}</ul>\n"
-
-
-def _clean(line: str) -> str:
-    """The line without control characters, so that no name can steer a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)

@@ -153,6 +153,6 @@ CASES = (
     BenchmarkCase(
         "g2p-first-phoneme", "sequences", _g2p,
         requires=("g2p_en",), licence="Apache-2.0",
-        source="https://pypi.org/project/g2p-en/2.1.0", real=True,
+        source="package g2p-en 2.1.0 (Park and Kim 2019)", real=True,
     ),
 )  # fmt: skip

@@ -23,7 +23,7 @@ PUBLIC = [
     "NotConvergedWarning", "OutputError", "Pad", "Path", "Piecewise", "PluginError",
     "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
     "Selector", "Site", "Stack", "StorageError", "Straight", "Target", "TargetError", "Task",
-    "Units", "UnknownNameError", "Zeros", "attribute", "heat", "hookimpl", "made_once",
+    "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "made_once",
     "new_figure", "pick", "plugins", "prepare",
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 import ig_core as ig
 from ig_core import cli
 
-CASE = "tensor/saturated"
+CASE = "saturated-gate"
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_attribute_writes_a_page(command, tmp_path):
 @pytest.mark.parametrize(
     ("args", "code", "told"),
     [
-        (("attribute", "tensor/saturate"), 2, "did you mean 'tensor/saturated'?"),
+        (("attribute", "saturated-gat"), 2, "did you mean 'saturated-gate'?"),
         (("attribute", CASE, "--method", "gi"), 2, "no method is called 'gi'"),
         (("attribute", CASE, "--example", "99"), 2, "has the examples 0 to 31 (got 99)"),
         (("attribute", CASE, "--example", "-1"), 2, "(got -1)"),

@@ -125,7 +125,9 @@ def plugin(**hooks):
     return module
 
 
-@pytest.mark.parametrize("subject", [series(smallest=_numbers(1, 3)), graphs()], ids=str)
+@pytest.mark.parametrize(
+    "subject", [series(smallest=_numbers(1, 3)), graphs()], ids=["series", "graphs"]
+)
 def test_a_good_domain_keeps_every_promise(subject):
     assert broken(subject) == {}
 

@@ -12,20 +12,20 @@ from dataclasses import replace
 
 import captum.attr
 import gymnasium
-import ig_rl
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import A2C, DQN, PPO, SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+import ig_core as ig
+import ig_rl
+from ig_core.testing import Subject, checks
 from ig_rl import cases
 from ig_rl.baselines import VisitedMean
 from ig_rl.domain import AgentDomain
 from ig_rl.episodes import play
 from ig_rl.weights import load_policy_weights
-from stable_baselines3 import A2C, DQN, PPO, SAC
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
-
-import ig_core as ig
-from ig_core.testing import Subject, checks
 
 STATE = np.array([0.3, -0.8, 0.04, 0.9], dtype=np.float32)
 CARTPOLE = (

@@ -4,22 +4,22 @@ import math
 import re
 from pathlib import Path
 
-import ig_sequences
-import ig_sequences.domain
 import numpy as np
 import pytest
 import torch
 from captum.attr import IntegratedGradients
+from torch import Tensor, nn
+
+import ig_core as ig
+import ig_sequences
+import ig_sequences.domain
+from ig_core.testing import Check, Subject, checks
 from ig_sequences import Decay, attribution_decay
 from ig_sequences.analyses import AttributionDecay
 from ig_sequences.baselines import TimeMean
 from ig_sequences.cases import CASES, LeakyIntegrator, LettersToPhonemes
 from ig_sequences.decay import MEANING, find_decay
 from ig_sequences.domain import SequenceDomain, cudnn_differentiable
-from torch import Tensor, nn
-
-import ig_core as ig
-from ig_core.testing import Check, Subject, checks
 
 LENGTHS = (5, 1, 9, 5, 2, 9, 7)
 

@@ -141,33 +141,27 @@ class Attribution:
             with safe_open(path, framework="pt") as file:
                 record = json.loads((file.metadata() or {}).get("ig_core", "null"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, ValueError) as error:
-            raise StorageError(f"cannot read {str(path)!r}: {error}") from error
-        if not isinstance(record, dict) or record.get("format") != _FORMAT:
-            raise StorageError(f"{str(path)!r} holds no attribution of format {_FORMAT}")
-        try:
-            return cls._from(record, tensors)
-        except (KeyError, TypeError, ValueError) as error:
-            raise StorageError(f"{str(path)!r} is damaged: {error!r}") from error
-
-    @classmethod
-    def _from(cls, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Attribution:
-        index = {n[5:]: v for n, v in tensors.items() if n.startswith("unit/")}
-        return cls(
-            tensors={n: tensors[f"value/{n}"] for n in record["names"]},
-            units=Units(tuple(record["labels"]), index, record["kind"]),
-            at_input=_number(record["at_input"]),
-            at_baseline=_number(record["at_baseline"]),
-            residual=_number(record["residual"]),
-            error=_number(record["error"]),
-            uncertainty=tensors.get("uncertainty"),
-            spread=tensors.get("spread"),
-            evaluations=record["evaluations"],
-            status=record["status"],
-            reason=record["reason"],
-            provenance=record["provenance"],
-            display=record["display"],
-        )
+            if not isinstance(record, dict) or record.get("format") != _FORMAT:
+                raise StorageError(f"it holds no attribution of format {_FORMAT}")
+            index = {n[5:]: v for n, v in tensors.items() if n.startswith("unit/")}
+            return cls(
+                tensors={n: tensors[f"value/{n}"] for n in record["names"]},
+                units=Units(tuple(record["labels"]), index, record["kind"]),
+                at_input=_number(record["at_input"]),
+                at_baseline=_number(record["at_baseline"]),
+                residual=_number(record["residual"]),
+                error=_number(record["error"]),
+                uncertainty=tensors.get("uncertainty"),
+                spread=tensors.get("spread"),
+                evaluations=record["evaluations"],
+                status=record["status"],
+                reason=record["reason"],
+                provenance=record["provenance"],
+                display=record["display"],
+            )
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            told = f"it is damaged, without {error}" if isinstance(error, KeyError) else error
+            raise StorageError(f"cannot read {str(path)!r}: {told}") from error
 
     def to_text(self) -> str:
         """The domain's view as plain text."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -118,20 +118,17 @@ def check_start(example: Example, start: Inputs) -> Inputs:
     Raises:
         BaselineError: other names, another shape or dtype, or NaN or infinity.
     """
-    if set(start) != set(example.inputs):
+    if not isinstance(start, Mapping) or set(start) != set(example.inputs):
+        told = sorted(start) if isinstance(start, Mapping) else type(start).__name__
         raise BaselineError(
-            f"the baseline must name the inputs {sorted(example.inputs)} (got {sorted(start)})"
+            f"the baseline must name the inputs {sorted(example.inputs)} (got {told})"
         )
     for name, value in example.inputs.items():
-        got = start[name]
-        if not isinstance(got, Tensor):
+        got, wanted = start[name], (value.shape, value.dtype)
+        if not isinstance(got, Tensor) or (got.shape, got.dtype) != wanted:
             raise BaselineError(
-                f"the baseline of {name!r} must be a tensor (got {type(got).__name__})"
-            )
-        if got.shape != value.shape or got.dtype != value.dtype:
-            raise BaselineError(
-                f"the baseline of {name!r} must be {value.dtype} of shape {tuple(value.shape)}, "
-                f"like one example's input (got {got.dtype} of shape {tuple(got.shape)})"
+                f"the baseline of {name!r} must be {_described(value)}, like one example's input "
+                f"(got {_described(got)})"
             )
         if not bool(torch.isfinite(got).all()):
             raise BaselineError(f"the baseline of {name!r} holds NaN or infinity")
@@ -150,16 +147,17 @@ def _held(example: Example, name: str, start: Tensor) -> Tensor:
 
 
 def _named(value: Tensor | Inputs, example: Example) -> Inputs:
-    if isinstance(value, Mapping):
-        return value
     if not isinstance(value, Tensor):
-        raise BaselineError(
-            f"a baseline is a tensor or a mapping from input names to tensors "
-            f"(got {type(value).__name__})"
-        )
+        return value
     if len(example.inputs) != 1:
         raise BaselineError(
             f"a baseline of {len(example.inputs)} inputs is a mapping with the names "
             f"{sorted(example.inputs)} (got one tensor)"
         )
     return dict.fromkeys(example.inputs, value)
+
+
+def _described(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{value.dtype} of shape {tuple(value.shape)}"

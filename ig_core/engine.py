@@ -200,8 +200,10 @@ class _Window:
         while (request := process.request()) is not None:
             for rows, piece in self._evaluate(request):
                 process.receive(self._found(request, rows, piece))
-            if not self.reached:
-                self._give_up_without_gradient(goal)
+            if not self.reached:  # more points would not help
+                for path in (goal.delta.abs() > goal.noise).nonzero().view(-1).tolist():
+                    why = "no gradient reaches the input: argmax, detach or no_grad cut it"
+                    self._blame_gradient(path, goal, why)
             self._drop_failed(process)
             results |= self._collect(process.settle(), goal)
             if progress is not None:
@@ -218,9 +220,8 @@ class _Window:
         first = torch.searchsorted(self.owner, torch.arange(len(self.example_of)))
         last = torch.cat([first[1:], torch.tensor([len(self.owner)])]) - 1
         count = len(first)
-        request = Request(
-            torch.cat([first, last]), torch.cat([torch.zeros(count), torch.ones(count)]).double()
-        )
+        t = torch.tensor([0.0, 1.0], dtype=torch.float64).repeat_interleave(count)
+        request = Request(torch.cat([first, last]), t)
         value = torch.full((2 * count,), torch.nan, dtype=torch.float64)
         self.epsilon = torch.finfo(torch.float64).eps
         for rows, piece in self._evaluate(request, gradients=False):
@@ -250,13 +251,12 @@ class _Window:
             close = max(MIXING_TOLERANCE, NOISE_ULPS * self.epsilon) * max(scale, abs(alone))
             if not abs(among - alone) > close:
                 return False
-            again = float(self._pass(leg[:1], t[:1], False).value)
-        except Exception:
-            return False  # a model that raises here is asked again in the rounds, and judged there
-        if abs(again - alone) > close:
+            if abs(float(self._pass(leg[:1], t[:1], False).value) - alone) <= close:
+                return True
             self.note = "the model gives another output for the same input each time it is asked"
-            return False
-        return True
+        except Exception:
+            pass  # a model that raises here is asked again in the rounds, and judged there
+        return False
 
     def _evaluate(
         self, request: Request, gradients: bool = True
@@ -292,9 +292,8 @@ class _Window:
                 chunks.append(rows)
                 continue
             if gradients:
-                self.spent.index_add_(
-                    0, self.owner[request.leg[rows]], torch.ones(len(rows), dtype=torch.long)
-                )
+                paths = self.owner[request.leg[rows]]
+                self.spent += torch.bincount(paths, minlength=len(self.spent))
             yield rows, piece
 
     def _pass(self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"], grad: bool) -> _Piece:
@@ -384,17 +383,10 @@ class _Window:
         which = f" of leg {legs.index(leg) + 1} of {len(legs)}" if len(legs) > 1 else ""
         return f"t = {float(request.t[row]):.4g}{which}"
 
-    def _give_up_without_gradient(self, goal: Goal) -> None:
-        """No path can be explained on which F changes; more points would not help."""
-        for path in (goal.delta.abs() > goal.noise).nonzero().view(-1).tolist():
-            self.failures.setdefault(
-                path,
-                NoGradientError(
-                    f"the output changes by {float(goal.delta[path]):.4g} between the baseline and "
-                    "the input, but no gradient reaches the input; argmax, detach or no_grad "
-                    "inside the model cut it: explain a logit or a probability before that"
-                ),
-            )
+    def _blame_gradient(self, path: int, goal: Goal, why: str) -> None:
+        told = f"the output changes by {float(goal.delta[path]):.4g} from the baseline to the input"
+        advice = "explain a logit or a probability before that"
+        self.failures.setdefault(path, NoGradientError(f"{told}, but {why}; {advice}"))
 
     def _first_not_finite(self, piece: _Piece, request: Request, row: Tensor) -> str:
         alone = self._pass(request.leg[row], request.t[row], True)
@@ -427,21 +419,14 @@ class _Window:
             if outcome.spread is not None:
                 scale = float(outcome.spread_scale[path])
                 uncertainty = {n: v.abs() * scale for n, v in outcome.spread.item(path).items()}
-            size = sum(float(value.abs().sum()) for value in values.values())
+            flat = not any(bool(value.any()) for value in values.values())
             changes = abs(float(goal.delta[path])) > float(goal.noise[path])
-            if size:
-                note = ""
-            elif not changes:
-                note = "the output does not depend on the input along this path"
-            else:
-                note = "the gradient is zero at every point that was evaluated, yet F changes"
-            if note and changes and int(self.spent[path]) >= ENOUGH_POINTS:
-                self.failures[path] = NoGradientError(
-                    f"the output changes by {float(goal.delta[path]):.4g} between the baseline "
-                    f"and the input, but its gradient is zero at all {int(self.spent[path])} "
-                    "points of the path; round, sign or a comparison inside the model cut it: "
-                    "explain a logit or a probability before that"
+            if flat and changes and (points := int(self.spent[path])) >= ENOUGH_POINTS:
+                why = (
+                    f"its gradient is zero at all {points} points of the path: round or sign cut it"
                 )
+                self._blame_gradient(path, goal, why)
+            note = _FLAT[changes] if flat else ""
             results[path] = _PathResult(
                 values, totals[path], float(outcome.error[path]), uncertainty, status, note
             )
@@ -461,7 +446,7 @@ class _Window:
             spent = sum(counts[p] for p in paths)
             failed = next((self.failures[p] for p in paths if p in self.failures), None)
             if failed is not None:
-                nothing = {n: v[0] * torch.nan for n, v in self._blank(paths[0]).items()}
+                nothing = {n: p.item(paths[0]).cpu() * torch.nan for n, p in self.vectors.items()}
                 yield Integral(
                     nothing, end, begin, float("nan"), float("nan"), {}, spent, "failed",
                     str(failed), failed,
@@ -487,9 +472,6 @@ class _Window:
                 per_start=[r.values for r in done] if len(done) > 1 else (),
             )
 
-    def _blank(self, path: int) -> dict[str, Tensor]:
-        return {n: p.item(path).cpu().unsqueeze(0) for n, p in self.vectors.items()}
-
 
 @dataclass(frozen=True, eq=False)
 class _PathResult:
@@ -499,6 +481,12 @@ class _PathResult:
     uncertainty: Mapping[str, Tensor]
     status: Status
     note: str
+
+
+_FLAT = {
+    False: "the output does not depend on the input along this path",
+    True: "the gradient is zero at every point that was evaluated, yet F changes",
+}
 
 
 def _checked(output: Any, rows: int) -> Tensor:

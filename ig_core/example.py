@@ -99,12 +99,11 @@ class Example:
 
     def __post_init__(self) -> None:
         for name, index in self.units.index.items() if self.units is not None else ():
-            shape = tuple(self.inputs[name].shape) if name in self.inputs else None
-            if shape is None or tuple(index.shape) != shape[: index.dim()]:
+            shape = tuple(self.inputs[name].shape) if name in self.inputs else ()
+            if name not in self.inputs or tuple(index.shape) != shape[: index.dim()]:
                 raise InputError(
-                    f"the units of {name!r} must have the shape of that input or a leading part "
-                    f"of it: {shape or f'one of the inputs {sorted(self.inputs)}'} "
-                    f"(got {tuple(index.shape)})"
+                    f"the units of {name!r} need the shape of that input, or a leading part of it: "
+                    f"{shape} (got {tuple(index.shape)}); the inputs are {[*self.inputs]}"
                 )
 
     @property

@@ -6,7 +6,7 @@ import functools
 import inspect
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -70,38 +70,25 @@ def modules_in(model: Any, deep: int = _CALLABLES_DEEP) -> list[nn.Module]:
     """
     if isinstance(model, nn.Module):
         return [model]
-    if not deep:
-        return []
-    if isinstance(model, Mapping):
-        parts = list(model.values())
-    elif isinstance(model, (list, tuple)):
-        parts = list(model)
-    elif isinstance(model, functools.partial):
-        parts = [model.func, *model.args, *model.keywords.values()]
-    elif inspect.ismethod(model):
-        parts = [model.__self__, model.__func__]
-    elif inspect.isfunction(model):
-        parts = _closed_over(model)
-    elif callable(model) and not isinstance(model, type):
-        parts = list(getattr(model, "__dict__", {}).values())
-    else:
-        return []
-    found = [module for part in parts for module in modules_in(part, deep - 1)]
+    found = [m for part in _parts(model) for m in modules_in(part, deep - 1)] if deep else []
     return list({id(module): module for module in found}.values())
 
 
-def _closed_over(function: Any) -> list[Any]:
-    cells = [cell.cell_contents for cell in function.__closure__ or () if _filled(cell)]
-    names = function.__code__.co_names
-    return cells + [function.__globals__[n] for n in names if n in function.__globals__]
-
-
-def _filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True
+def _parts(model: Any) -> Iterable[Any]:
+    """What a callable or a collection consists of."""
+    if isinstance(model, functools.partial):
+        return (model.func, *model.args, *model.keywords.values())
+    if inspect.ismethod(model):
+        return (model.__self__, model.__func__)
+    if inspect.isfunction(model):
+        with suppress(ValueError):  # a name that is not bound yet
+            names = inspect.getclosurevars(model)
+            return (*names.nonlocals.values(), *names.globals.values())
+    if isinstance(model, (list, tuple)):
+        return model
+    if callable(model) and not isinstance(model, type):
+        model = getattr(model, "__dict__", {})
+    return model.values() if isinstance(model, Mapping) else ()
 
 
 def _version(buffer: torch.Tensor) -> int | None:

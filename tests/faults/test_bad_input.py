@@ -214,7 +214,7 @@ def test_an_extra_argument_with_the_name_of_an_input_is_refused() -> None:
     ("index", "told"),
     [
         ({"x": torch.tensor([0, 1])}, "(3,) (got (2,))"),
-        ({"y": torch.zeros(3).long()}, "one of the inputs ['x']"),
+        ({"y": torch.zeros(3).long()}, "the inputs are ['x']"),
     ],
 )
 def test_units_that_do_not_fit_the_input_are_refused(index: dict[str, Tensor], told: str) -> None:
@@ -269,11 +269,8 @@ def test_a_baseline_that_is_not_finite_is_refused(bad: float) -> None:
         ((X, X), "for each of ['x'] (got 2)"),
         ({"y": X[0]}, "must name the inputs ['x'] (got ['y'])"),
         ({"x": 0.0}, "must be a tensor (got 0.0)"),
-        (
-            lambda example: 0.5,
-            "a tensor or a mapping",
-        ),
-        (lambda example: {"x": 0.5}, "must be a tensor (got float)"),
+        (lambda example: 0.5, "must name the inputs ['x'] (got float)"),
+        (lambda example: {"x": 0.5}, "must be torch.float32 of shape (3,)"),
     ],
     ids=["empty list", "too many", "wrong name", "number in a mapping", "function", "mapping"],
 )
@@ -862,7 +859,7 @@ def test_loading_what_is_no_attribution_is_refused(tmp_path: Path) -> None:
     )  # fmt: skip
     for path, told in (
         (garbage, "cannot read"), (tmp_path, "cannot read"), (tmp_path / "none", "cannot read"),
-        (foreign, "holds no attribution"), (damaged, "is damaged"),
+        (foreign, "holds no attribution"), (damaged, "is damaged, without 'value/x'"),
     ):  # fmt: skip
         with pytest.raises(ig.StorageError, match=told) as caught:
             ig.Attribution.load(path)

@@ -39,7 +39,7 @@ class Draw:
 
 
 def explained(model: Function, x: Tensor, start: Tensor, **options: object) -> Tensor:
-    options = {"rule": "gauss-legendre", "steps": 32} | options
+    options = {"rule": "gauss-legendre", "steps": 100} | options
     return torch.stack([r.values for r in ig.attribute(model, x, baseline=start, **options)])
 
 
@@ -199,7 +199,7 @@ def test_every_leg_of_a_piecewise_path_is_complete(seed: int, stops: int) -> Non
 def test_several_baselines_give_the_mean_and_the_spread(seed: int, count: int) -> None:
     draw = Draw(seed)
     model, x, starts = draw.network(), draw(1, WIDTH), draw(count, WIDTH)
-    [result] = ig.attribute(model, x, baseline=list(starts), rule="gauss-legendre", steps=32)
+    [result] = ig.attribute(model, x, baseline=list(starts), rule="gauss-legendre", steps=100)
     each = torch.cat([explained(model, x, start) for start in starts])
     same(result.values, each.mean(0))
     assert result.spread is not None

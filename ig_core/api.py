@@ -170,7 +170,7 @@ def prepare(
             "model": type(domain.model).__name__,
             "domain": domain.name,
             "path": chosen.name,
-            "baseline": _baseline_name(baseline),
+            "baseline": _baseline_name(baseline, domain),
             "rule": asked.name,
             "steps": steps,
             "tol": tol,
@@ -292,11 +292,11 @@ def _own_part(given: Any, example: Example, position: int, count: int) -> Inputs
     return own
 
 
-def _baseline_name(baseline: Any) -> Any:
+def _baseline_name(baseline: Any, domain: Domain) -> Any:
     if isinstance(baseline, list):
-        return [_baseline_name(one) for one in baseline]
+        return [_baseline_name(one, domain) for one in baseline]
     if baseline is None:
-        return "default"
+        return domain.baseline_name
     if isinstance(baseline, (str, int, float)):
         return baseline
     return baseline.name if isinstance(baseline, Baseline) else "given"

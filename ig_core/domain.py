@@ -43,6 +43,8 @@ class Domain(ABC):
     extra: ClassVar[str] = ""
     """What to install for them, such as ``ig-core[text]``."""
     layouts: Mapping[str, Layout]
+    baseline_name: str = "zeros"
+    """What results call the start that :meth:`baseline` gives; it changes with that."""
 
     def __init__(self, model: Any) -> None:
         self.model = model

@@ -13,9 +13,7 @@ from ig_core.baselines import check_start
 from ig_core.layout import Layout, Pad
 from ig_core.rows import Batch
 from ig_core.testing.kit import NotApplicable, Subject, encoded, expect
-from ig_core.testing.probe import (
-    same,
-)
+from ig_core.testing.probe import same
 
 
 def name_and_requires(subject: Subject) -> None:
@@ -96,10 +94,16 @@ def encode_leaves_the_input(subject: Subject) -> None:
 
 
 def baseline_fits(subject: Subject) -> None:
-    """The default baseline has the names, shapes and dtypes of the inputs, and is finite."""
+    """The default baseline fits the inputs, is finite, and is called "zeros" only if it is zero."""
     with encoded(subject) as (domain, examples):
         for example in examples:
-            check_start(example, domain.baseline(example))
+            start = domain.baseline(example)
+            check_start(example, start)
+            zero = not any(bool(value.any()) for value in start.values())
+            expect(
+                domain.baseline_name != "zeros" or zero,
+                "baseline_name is 'zeros', but it is not zero; name it as results should",
+            )
 
 
 def units_fit(subject: Subject) -> None:

@@ -80,6 +80,7 @@ class AgentDomain(Domain):
         self.feature_names = features.feature_names(feature_names, known, self.space.shape)
         self.action_names = features.action_names(action_names, known, self.count)
         self.states = None if states is None else self._visited(states)
+        self.baseline_name = "zeros" if states is None else "visited-mean"
 
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:
@@ -240,18 +241,13 @@ class AgentDomain(Domain):
         return action
 
     def _display(self, actions: tuple[int, ...], ties: list[str]) -> dict[str, Any]:
-        start = (
-            f"the mean of {len(self.states)} visited states"
-            if self.states is not None
-            else ("zero in every feature, as no visited states were given with states=")
-        )
         return {
             "agent": type(self.model).__name__,
             "explain": self.explain,
             "quantity": view.quantity(self.agent.symbol, [self.action_names[a] for a in actions]),
             "actions": [self.action_names[a] for a in actions],
             "ties": ties,
-            "default_baseline": start,
+            "visited": 0 if self.states is None else len(self.states),
         }
 
 

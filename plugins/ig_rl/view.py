@@ -10,6 +10,9 @@ from ig_core import Attribution, clean
 
 MOST_SENTENCES = 12
 
+STARTS = {"zeros": "zero in every feature", "visited-mean": "the mean of visited states"}
+"""What a baseline means to an agent, by its name."""
+
 
 def quantity(symbol: str, actions: Sequence[str]) -> str:
     """How the explained number is written.
@@ -52,8 +55,10 @@ def sentences(attribution: Attribution) -> list[str]:
 def summary(attribution: Attribution) -> str:
     """The explained number at both ends, and where the path starts."""
     display = attribution.display
-    given = attribution.provenance.get("baseline", "default")
-    start = display["default_baseline"] if given == "default" else f"baseline {given}"
+    given = str(attribution.provenance.get("baseline"))
+    start = STARTS.get(given, given)
+    if given == "zeros" and not display["visited"]:
+        start += ", as no visited states were given with states="
     return (
         f"{display['quantity']} of this {display['agent']} is {attribution.at_input:.4g} at the "
         f"state and {attribution.at_baseline:.4g} at the baseline ({start})."

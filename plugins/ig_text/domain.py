@@ -86,6 +86,7 @@ class TextDomain(Domain):
             "classes": Stack(),
             **{name: Pad(fill=fill) for name, fill in context.items()},
         }
+        self.baseline_name = "mean" if tokenizer.pad_token_id is None else "pad"
         self._verified = False
 
     @classmethod
@@ -137,9 +138,9 @@ class TextDomain(Domain):
 
     def baseline(self, example: Example) -> Mapping[str, Tensor]:
         """The pad token in place of every token; the mean embedding if there is no pad token."""
-        if self.tokenizer.pad_token_id is None:
-            return self.with_vector(example, self.mean_embedding)
-        return self.with_vector(example, self.token_embedding("pad"))
+        has_pad = self.baseline_name == "pad"
+        vector = self.token_embedding("pad") if has_pad else self.mean_embedding
+        return self.with_vector(example, vector)
 
     def render(self, attribution: Attribution, fmt: str = "text") -> str:
         return heat_map(attribution) if fmt == "html" else super().render(attribution, fmt)

@@ -79,7 +79,7 @@ def test_one_sample_is_a_row_of_the_data() -> None:
 
 def test_the_provenance_names_the_baseline() -> None:
     for baseline, told in (
-        (None, "default"),
+        (None, "zeros"),
         ("zeros", "zeros"),
         (0.5, 0.5),
         (ig.Mean(DATA), "mean"),

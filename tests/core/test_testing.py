@@ -222,6 +222,11 @@ class WrongBaseline(Series):
         return {"x": torch.zeros(3)}
 
 
+class UnnamedBaseline(Series):
+    def baseline(self, example):
+        return {"x": torch.ones_like(example.inputs["x"])}
+
+
 class UnitsOfPadding(Series):
     def encode(self, raw, target=None):
         units = ig.Units(["a", "b"], {"x": torch.tensor([0, 1] * 3)})
@@ -392,6 +397,7 @@ PLANTED = [
     (series(Jittered), "encode-leaves-the-input", "'x' differs the second time"),
     (series(Blank), "renders-text-and-html", "text is ''"),
     (series(WrongBaseline), "baseline-fits", r"of shape \(5, 3\)"),
+    (series(UnnamedBaseline), "baseline-fits", "baseline_name is 'zeros', but it is not zero"),
     (series(UnitsOfPadding), "units-fit", r"InputError: .*\(5, 3\) \(got \(6,\)\)"),
     (series(TensorsInDisplay), "display-is-json", "Tensor is not JSON serializable"),
     (series(TensorsInDisplay), "saved-results-load", "Tensor is not JSON serializable"),

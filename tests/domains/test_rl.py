@@ -364,14 +364,16 @@ def test_paths_start_at_the_mean_of_the_visited_states():
     mean = torch.tensor(states()).double().mean(0).float()
     same = ig.attribute(model, STATE, baseline=mean)
     assert given.values.equal(same.values)
-    assert "the mean of 64 visited states" in given.to_text()
+    assert given.provenance["baseline"] == "visited-mean"
+    assert "baseline (the mean of visited states)" in given.to_text()
 
 
 def test_paths_start_at_zero_without_visited_states_and_the_view_says_so():
     result = ig.attribute(agent(), STATE)
     assert result.values.equal(ig.attribute(agent(), STATE, baseline="zeros").values)
     assert "no visited states were given" in result.to_text()
-    assert "no visited states were given" in result.to_dict()["display"]["default_baseline"]
+    assert result.provenance["baseline"] == "zeros"
+    assert "no visited states" not in ig.attribute(agent(), STATE, baseline=0.5).to_text()
 
 
 def test_visited_mean_by_name_and_with_its_own_states():
@@ -382,7 +384,8 @@ def test_visited_mean_by_name_and_with_its_own_states():
     assert by_default.values.equal(by_name.values)
     assert by_default.values.equal(own.values)
     assert by_name.provenance["baseline"] == "visited-mean"
-    assert "baseline visited-mean" in by_name.to_text()
+    assert "baseline (the mean of visited states)" in own.to_text()
+    assert "baseline (0.5)" in ig.attribute(model, STATE, baseline=0.5).to_text()
 
 
 def test_visited_mean_without_states_says_what_to_pass():

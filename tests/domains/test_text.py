@@ -306,12 +306,14 @@ def test_baselines_put_one_vector_at_every_token_but_the_special_ones(bert):
         assert torch.allclose(start["embeddings"][1:4], vector.expand(3, -1), atol=1e-7), name
         assert torch.equal(start["embeddings"][[0, 4]], example.inputs["embeddings"][[0, 4]])
     assert torch.equal(domain.baseline(example)["embeddings"][1:4], expected["pad"].expand(3, -1))
+    assert domain.baseline_name == "pad"
 
 
 def test_without_a_pad_token_the_path_starts_at_the_mean_embedding():
     model, _ = make("bert")
     tokenizer = make_tokenizer(pad_token=None)
     domain = TextDomain(model, tokenizer=tokenizer)
+    assert domain.baseline_name == "mean"
     start = domain.baseline(domain.encode("a film", 0))["embeddings"]
     mean = model.bert.embeddings.word_embeddings.weight.detach().mean(0)
     assert torch.allclose(start[1:3], mean.expand(2, -1), atol=1e-7)

@@ -17,13 +17,7 @@ from ig_core.example import Example
 from ig_core.layout import Pad
 from ig_core.rows import Batch
 from ig_core.testing.kit import ConformanceError, NotApplicable, Subject, encoded, expect
-from ig_core.testing.probe import (
-    agreement,
-    compare,
-    modules_of,
-    read,
-    train,
-)
+from ig_core.testing.probe import agreement, compare, modules_of, read, train
 
 FLOAT64_AGREEMENT = 1e-3
 """F and gradients in float32 may be this far from float64, relatively."""

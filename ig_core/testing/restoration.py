@@ -8,13 +8,7 @@ from torch import Tensor, nn
 
 from ig_core.errors import IGError
 from ig_core.testing.kit import NotApplicable, Subject, expect
-from ig_core.testing.probe import (
-    changes,
-    every,
-    modules_of,
-    snapshot,
-    train,
-)
+from ig_core.testing.probe import changes, every, modules_of, snapshot, train
 
 
 def model_is_left_as_found(subject: Subject) -> None:

@@ -69,7 +69,7 @@ class PluginManager:
     """Components by kind and name, from the core and from every plugin that keeps its contract.
 
     A plugin that breaks it (does not import, raises, registers the wrong thing or a name that is
-    taken) is left out whole, with a warning and a record; with ``strict`` it raises.
+    taken) is left out whole, with a warning and a record; with ``strict`` it raises PluginError.
     """
 
     def __init__(self, *, disable: Iterable[str] = (), strict: bool = False) -> None:
@@ -216,7 +216,8 @@ class PluginManager:
     def _leave_out(self, record: PluginRecord, error: Exception, cause: BaseException) -> None:
         told = str(error) if isinstance(error, PluginError) else _told(error)
         if self.strict or record.name == "core":
-            raise PluginError(f"plugin {record.name!r}: {told}") from cause
+            kind = type(error) if isinstance(error, PluginError) else PluginError
+            raise kind(f"plugin {record.name!r}: {told}") from cause
         if record.name in self._records:
             record = replace(record, name=f"{record.name} ({record.distribution or 'again'})")
         self._records[record.name] = replace(record, status="failed", error=told)
@@ -308,14 +309,15 @@ def _missing(domains: Iterable[type[Domain]]) -> str:
     """What to install for domains whose framework is absent; empty if nothing."""
     told = []
     for domain in domains:
-        absent = [m for m in domain.requires if m not in sys.modules and not _importable(m)]
+        absent = [m for m in domain.requires if m not in sys.modules and not importable(m)]
         if absent:
             how = f"pip install '{domain.extra}'" if domain.extra else f"install {absent[0]}"
             told.append(f"domain {domain.name!r} needs {', '.join(absent)}: {how}")
     return "; ".join(told)
 
 
-def _importable(module: str) -> bool:
+def importable(module: str) -> bool:
+    """Whether a package is installed; nothing is imported but the parents of a dotted name."""
     try:
         return importlib.util.find_spec(module) is not None
     except Exception:  # a dotted name imports its parent, which may fail in any way

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import platform
@@ -22,7 +21,7 @@ import torch
 import ig_core
 from ig_core.case import BenchmarkCase
 from ig_core.errors import UnknownNameError
-from ig_core.manager import PluginManager
+from ig_core.manager import PluginManager, importable
 from ig_core.methods import Method
 from ig_core.metrics import Metric
 
@@ -144,7 +143,7 @@ def plan(manager: PluginManager, selection: Selection, settings: Settings) -> Pl
 
 def missing(case: BenchmarkCase) -> list[str]:
     """The packages that a case requires and that cannot be imported."""
-    return [package for package in case.requires if not _importable(package)]
+    return [package for package in case.requires if not importable(package)]
 
 
 def environment(manager: PluginManager) -> dict[str, Any]:
@@ -237,13 +236,6 @@ def _version(package: str) -> str:
 @cache
 def _distributions() -> Mapping[str, list[str]]:
     return packages_distributions()
-
-
-def _importable(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def _first_line(component: type) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -91,17 +92,20 @@ class GradientTimesInput(Method):
     def attribute(self, task: Task) -> Sequence[Attribution]:
         once = Fixed(np.ones(1), np.ones(1))
         return [
-            describe(task, e, replace(i, status=_one_shot(i)), self.name)
+            describe(task, e, replace(i, status=_one_shot(i.status)), self.name)
             for e, i in task.integrals(once)
         ]
 
 
-def _one_shot(integral: Integral) -> Status:
-    return "failed" if integral.status == "failed" else "exact"
+def _one_shot(status: Status) -> Status:
+    return "failed" if status == "failed" else "exact"
 
 
 class Negated(Method):
-    """IG with its sign turned: a control that every signed metric must rank last."""
+    """IG with its sign turned: a control that every signed metric must rank last.
+
+    It sums to minus the difference, so what it converged to is not claimed for it.
+    """
 
     name = "negated"
 
@@ -111,6 +115,9 @@ class Negated(Method):
                 a,
                 tensors={n: -v for n, v in a.tensors.items()},
                 residual=float(-a.scores.sum()) - a.delta,
+                error=math.nan,
+                uncertainty=None,
+                status=_one_shot(a.status),
                 provenance={**a.provenance, "method": self.name},
             )
             for a in IntegratedGradients().attribute(task)
@@ -138,9 +145,8 @@ class Random(Method):
             at = task.values_at(example, ends)
             total = sum(float(v.sum()) for v in values.values())
             delta = float(at[0] - at[1:].mean())
-            nothing = float("nan")
             integral = Integral(
-                values, float(at[0]), float(at[1:].mean()), total - delta, nothing, {}, 0, "exact",
+                values, float(at[0]), float(at[1:].mean()), total - delta, math.nan, {}, 0, "exact",
             )  # fmt: skip
             results.append(describe(task, example, integral, self.name))
         return results

@@ -38,6 +38,7 @@ def test_negated_is_integrated_gradients_with_the_sign_turned() -> None:
     for a, b in zip(plain, negated, strict=True):
         assert torch.equal(b.values, -a.values)
         assert b.residual == pytest.approx(-2 * a.delta)
+        assert b.status == "exact" and b.error != b.error, "it converges to nothing"
         assert (a.delta, b.provenance["method"]) == (b.delta, "negated")
 
 

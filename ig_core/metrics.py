@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -23,13 +22,16 @@ MOST_STEPS = 32
 class Game:
     """One example whose units can be removed: set to the baseline's values.
 
-    With all units removed the value is F(x'), with none F(x).
+    With all units removed the value is F(x'), with none F(x). Of several baselines the first one
+    is x'.
     """
 
     task: Task
     position: int
     seed: int = 0
-    _curves: dict[bytes, Float[np.ndarray, " sets"]] = field(default_factory=dict, repr=False)
+    _curves: dict[bytes, Float[np.ndarray, " sets"]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def value(self, removed: Bool[Tensor, "sets units"]) -> Float[np.ndarray, " sets"]:
         """F with these units removed, set by set."""
@@ -104,8 +106,8 @@ class RemovalArea(Metric):
         reach = max(most.max(), least.max()) - min(most.min(), least.min())
         if not np.isfinite(reach) or reach == 0:
             return float("nan")
-        steps = np.linspace(0, 1, len(most))
-        return float(_integral(least - most, steps) / reach)
+        area = torch.trapezoid(torch.from_numpy(least - most), dx=1 / (len(most) - 1))
+        return float(area / reach)
 
 
 class Evaluations(Metric):
@@ -125,6 +127,3 @@ def _prefixes(order: Tensor) -> Bool[Tensor, "sets units"]:
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))
     return rank[None, :] < counts[:, None]
-
-
-_integral: Callable[..., float] = np.trapezoid if hasattr(np, "trapezoid") else np.trapz  # type: ignore[attr-defined,unused-ignore]

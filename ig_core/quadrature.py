@@ -320,11 +320,7 @@ class _DoublingProcess(Process):
         self.intervals *= 2
         self.sums = [newest.mix(0.5), newest, half]
         self.position = torch.arange(1, self.intervals, 2)
-        for name in ("value", "slope"):
-            old = getattr(self, name)
-            new = torch.zeros(len(old), self.intervals + 1, dtype=torch.float64)
-            new[:, ::2] = old
-            setattr(self, name, new)
+        self.value, self.slope = _spaced(self.value), _spaced(self.slope)
 
     def _misfit(self, gaps: Float[Tensor, "4 5"]) -> Float[Tensor, " examples"]:
         """How far the rule's interpolant misses the known differences of F, gap by gap."""
@@ -335,6 +331,13 @@ class _DoublingProcess(Process):
 
     def drop(self, examples: Int[Tensor, " failed"]) -> None:
         self.open[examples] = False
+
+
+def _spaced(known: Float[Tensor, "legs old"]) -> Float[Tensor, "legs new"]:
+    """Room between neighbouring columns for what will be found there."""
+    wide = known.new_zeros(len(known), 2 * known.shape[1] - 1)
+    wide[:, ::2] = known
+    return wide
 
 
 RULES: dict[str, Callable[[int], Rule]] = {

@@ -60,7 +60,7 @@ class TensorDomain(Domain):
         self.shared = dict(shared or {})
         self.output = output
         self.units = units
-        self.layouts = dict(layouts or {})
+        self.layouts: dict[str, Layout] = dict(layouts or {})
         self._positional = True
 
     @classmethod
@@ -102,7 +102,7 @@ class TensorDomain(Domain):
     def encode(self, raw: Any, target: Target = None) -> Example:
         part = raw if isinstance(raw, _Part) else _Part(self._named(raw), {})
         for name in (*part.inputs, *part.extras):
-            self.layouts = {name: Stack(), **self.layouts}
+            self.layouts.setdefault(name, Stack())
         return Example(part.inputs, part.extras, target, self.units)
 
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:

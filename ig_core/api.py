@@ -99,6 +99,7 @@ def attribute(
     """
     manager = plugins()
     subject = _domain(manager, model, inputs, domain, domain_options)
+    chosen = _component(manager, "method", method, Method, subject.name)
     raws = subject.split(inputs)
     with subject.prepared():
         task = prepare(
@@ -115,7 +116,6 @@ def attribute(
             seed=seed,
             batch=raws is not None,
         )
-        chosen = _component(manager, "method", method, Method, subject.name)
         if not task.examples:
             return []
         with _told(progress, len(task.examples)) as tell:
@@ -142,6 +142,8 @@ def prepare(
     """The checked task of explaining some raw inputs; call it inside ``domain.prepared()``."""
     manager = plugins()
     _check_numbers(tol, budget, seed)
+    chosen = _component(manager, "path", path, Path, domain.name)
+    asked = rule if isinstance(rule, Rule) else _rule(rule, steps)
     targets = _targets(target, len(raws), batch)
     examples = [
         _checked(domain.encode(raw, one), position)
@@ -154,8 +156,6 @@ def prepare(
         ]
         for i, example in enumerate(examples)
     ]
-    chosen = _component(manager, "path", path, Path, domain.name)
-    asked = rule if isinstance(rule, Rule) else _rule(rule, steps)
     return Task(
         domain=domain,
         examples=examples,
@@ -332,8 +332,8 @@ def _check_numbers(tol: Any, budget: Any, seed: Any) -> None:
         raise InputError(
             f"budget must be a whole number of at least {SMALLEST_BUDGET} (got {budget!r})"
         )
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed must be a whole number of at least 0 (got {seed!r})")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise InputError(f"seed must be a whole number from 0 to 2**32 - 1 (got {seed!r})")
 
 
 def _told(

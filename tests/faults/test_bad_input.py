@@ -371,7 +371,7 @@ def test_a_tolerance_outside_zero_and_one_is_refused(tol: object) -> None:
     refused(ig.InputError, "tol must lie between 0 and 1", repr(tol), tol=tol)
 
 
-@pytest.mark.parametrize("seed", [-1, 0.5, True, None])
+@pytest.mark.parametrize("seed", [-1, 2**32, 0.5, True, None])
 def test_what_is_no_seed_is_refused(seed: object) -> None:
     refused(ig.InputError, "seed must be a whole number", repr(seed), seed=seed)
 
@@ -399,6 +399,11 @@ def test_an_unknown_name_gets_the_one_that_was_meant(option: str, typed: str, me
 def test_a_name_like_no_other_gets_the_list(option: str) -> None:
     error = refused(ig.UnknownNameError, "Known: ", **{option: "qqq"})
     assert "did you mean" not in str(error)
+
+
+@pytest.mark.parametrize("option", ["path", "method", "rule"])
+def test_a_name_is_looked_up_before_any_input_is(option: str) -> None:
+    refused(ig.UnknownNameError, f"no {option} is called", x=X * torch.nan, **{option: "qqq"})
 
 
 @pytest.mark.parametrize("option", ["path", "method"])

@@ -53,7 +53,7 @@ def karate(folder: Path) -> Loaded:
         [(data, member) for member in members],
         targets=_said(model, data)[members].tolist(),
         options={"level": "node", "explain": ("x", "edges")},
-        facts={"accuracy": accuracy},
+        facts={"test accuracy": accuracy},
     )
 
 
@@ -75,7 +75,7 @@ def benzene(folder: Path) -> Loaded:
         model,
         ringed[:5] + other[:5],
         options={"explain": ("x", "edges")},
-        facts={"accuracy": accuracy, "atom AUROC of IG": _atom_auroc(model, ringed[:20])},
+        facts={"test accuracy": accuracy, "atom AUROC of IG": _atom_auroc(model, ringed[:20])},
     )
 
 

@@ -41,4 +41,4 @@ def ig_analyses() -> list[type[Analysis]]:
 def ig_benchmark_cases() -> list[BenchmarkCase]:
     from ig_sequences.cases import CASES
 
-    return list(CASES)
+    return CASES

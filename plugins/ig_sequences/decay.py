@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 import ig_core as ig
 from ig_core import Attribution, InputError
+from ig_sequences import view
 
 FLOOR = 1e-8
 """Lags below this part of the largest attribution are not fitted."""
@@ -100,27 +101,7 @@ class Decay:
         Raises:
             MissingFrameworkError: matplotlib is not installed.
         """
-        figure = ig.new_figure(7.0, 4.0)
-        axes = figure.add_subplot()
-        lags = np.arange(len(self.profile))
-        shown = self.profile > 0
-        axes.semilogy(lags[shown], self.profile[shown], "o", color="#4393c3", markersize=4)
-        first, last = self.window
-        if math.isfinite(self.half_life) and last > first:
-            fitted = lags[first : last + 1]
-            log = np.log(self.profile[fitted])
-            slope = -math.log(2) / self.half_life
-            axes.semilogy(
-                fitted,
-                np.exp(log.mean() + slope * (fitted - fitted.mean())),
-                color="#d6604d",
-                label=f"half-life {self.half_life:.3g} steps",
-            )
-            axes.legend()
-        axes.set_xlabel("lag (steps before the end)")
-        axes.set_ylabel("mean abs. attribution")
-        axes.set_title(f"{self.status}, {self.sequences} sequences", fontsize=10)
-        return figure
+        return view.profile(self)
 
     def __repr__(self) -> str:
         low, high = self.interval

@@ -249,3 +249,15 @@ def test_evaluate_of_no_points_is_empty_and_chunks_are_put_in_order() -> None:
         squares, ig.Example({"x": torch.zeros(1)}), points, {"x": ig.Stack(capacity=3)}, CPU
     )
     assert found.tolist() == [i**2 for i in range(20)]
+
+
+def test_the_mean_over_starts_has_the_status_of_the_worst() -> None:
+    """From 0.5 on the function is linear; from -1 on there is a kink on the way."""
+    forward = lambda rows: (rows["x"][:, 0] - 0.3).clamp(min=0)  # noqa: E731
+    starts = [{"x": torch.tensor([s], dtype=torch.float64)} for s in (0.5, -1.0)]
+    for order in (starts, starts[::-1]):
+        [found] = integrate(
+            forward, [(example(2.0), order)], STACK, ig.Straight(), Doubling(),
+            tol=1e-6, budget=33, device=CPU,
+        )  # fmt: skip
+        assert found.status == "budget"

@@ -17,7 +17,7 @@ from ig_core.domain import Domain
 from ig_core.engine import Integral, Progress, evaluate, integrate
 from ig_core.example import Example, Units
 from ig_core.paths import Inputs, Path, Straight
-from ig_core.quadrature import Doubling, Fixed, Rule, Status
+from ig_core.quadrature import Doubling, Fixed, Rule, Status, midpoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,29 +125,30 @@ class Negated(Method):
 
 
 class Random(Method):
-    """Normal noise: a control that every metric must rank in the middle."""
+    """Normal noise: a control that every metric must rank in the middle.
+
+    The one gradient that it spends finds F at both ends, and the examples that fail.
+    """
 
     name = "random"
 
     def attribute(self, task: Task) -> Sequence[Attribution]:
         results = []
-        for number, (example, starts) in enumerate(zip(task.examples, task.starts, strict=True)):
+        found = zip(task.starts, task.integrals(midpoint(1)), strict=True)
+        for number, (starts, (example, integral)) in enumerate(found):
             generator = torch.Generator().manual_seed(task.seed * 1_000_003 + number)
-            moved = {n: (v != starts[0][n]).cpu() for n, v in example.inputs.items()}
             values = {
-                n: torch.randn(m.shape, generator=generator, dtype=torch.float64) * m
-                for n, m in moved.items()
-            }
-            ends = {
-                n: torch.stack([v, *(s[n].to(v.device) for s in starts)])
+                n: torch.randn(v.shape, generator=generator, dtype=torch.float64)
+                * (v != starts[0][n].to(v.device)).cpu()
                 for n, v in example.inputs.items()
             }
-            at = task.values_at(example, ends)
-            total = sum(float(v.sum()) for v in values.values())
-            delta = float(at[0] - at[1:].mean())
-            integral = Integral(
-                values, float(at[0]), float(at[1:].mean()), total - delta, math.nan, {}, 0, "exact",
-            )  # fmt: skip
+            if integral.status != "failed":
+                total = sum(float(v.sum()) for v in values.values())
+                delta = integral.at_input - integral.at_baseline
+                integral = replace(
+                    integral, values=values, residual=total - delta, status="exact", reason="",
+                    per_start=(),
+                )  # fmt: skip
             results.append(describe(task, example, integral, self.name))
         return results
 

@@ -143,7 +143,7 @@ def prepare(
     manager = plugins()
     _check_numbers(tol, budget, seed)
     chosen = _component(manager, "path", path, Path, domain.name)
-    asked = rule if isinstance(rule, Rule) else _rule(rule, steps)
+    asked = _rule(rule, steps)
     targets = _targets(target, len(raws), batch)
     examples = [
         _checked(domain.encode(raw, one), position)
@@ -194,6 +194,8 @@ def _domain(
                 f"options {sorted(options)} belong to the domain, which was given ready made"
             )
         return domain
+    if domain is not None and not isinstance(domain, str):
+        raise InputError(f"domain must be a name or a Domain (got {domain!r})")
     found = manager.guess(model, inputs) if domain is None else manager.domain(domain)
     try:
         return found(model, **options)
@@ -223,16 +225,19 @@ def _component(manager: PluginManager, kind: str, given: Any, base: type, domain
         ) from error
 
 
-def _rule(name: Any, steps: int | None) -> Rule:
-    found = rule_named(name, steps) if isinstance(name, str) else None
+def _rule(given: Any, steps: int | None) -> Rule:
+    if isinstance(given, Rule):
+        if steps is not None:
+            raise InputError(f"steps={steps!r} belongs to the name of a rule (got a Rule)")
+        return given
+    found = rule_named(given, steps) if isinstance(given, str) else None
     if found is None:
-        raise UnknownNameError("rule", str(name), [*RULES, Doubling.name])
+        raise UnknownNameError("rule", str(given), [*RULES, Doubling.name])
     return found
 
 
 def _targets(target: Any, count: int, batch: bool) -> list[Any]:
-    if isinstance(target, (Tensor, np.ndarray)):
-        target = target.tolist()
+    target = _plain(target)
     if not isinstance(target, list):
         return [target] * count
     if not batch:
@@ -240,6 +245,13 @@ def _targets(target: Any, count: int, batch: bool) -> list[Any]:
     if len(target) != count:
         raise TargetError(f"expected one target for each of {count} examples (got {len(target)})")
     return target
+
+
+def _plain(target: Any) -> Any:
+    """Numbers of torch and numpy as Python's, which results can keep as JSON."""
+    if isinstance(target, (Tensor, np.ndarray, np.generic)):
+        return target.tolist()
+    return type(target)(map(_plain, target)) if type(target) in (list, tuple) else target
 
 
 def _starts(
@@ -265,6 +277,11 @@ def _starts(
         baseline = Given(_own_part(baseline, example, position, len(examples)))
     elif callable(baseline) and not isinstance(baseline, (Baseline, type)):
         return Given(baseline(example)).starts(example, domain, torch.Generator())
+    elif not isinstance(baseline, (str, Baseline)):
+        raise BaselineError(
+            "a baseline is a name, a Baseline, a number, a tensor, a mapping, a function or a list "
+            f"of these (got {baseline!r:.80})"
+        )
     chosen = _component(manager, "baseline", baseline, Baseline, domain.name)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + position)
     found: Sequence[Inputs] = chosen.starts(example, domain, generator)

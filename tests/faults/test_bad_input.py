@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import ig_core as ig
+from ig_core.quadrature import gauss_legendre
 
 X = torch.tensor([[1.0, -2.0, 0.5], [0.3, 1.5, -1.0]])
 NAN, INF = float("nan"), float("inf")
@@ -280,7 +281,7 @@ def test_what_is_no_baseline_is_refused(baseline: object, told: str) -> None:
 
 @pytest.mark.parametrize("baseline", [True, object(), ig.Zeros])
 def test_what_cannot_be_a_baseline_at_all_is_refused(baseline: object) -> None:
-    refused(ig.InputError, "baseline must be a name or a Baseline", baseline=baseline)
+    refused(ig.InputError, "a baseline is a name, a Baseline, a number", baseline=baseline)
 
 
 def test_one_tensor_for_two_inputs_is_refused() -> None:
@@ -586,6 +587,35 @@ def test_a_gradient_that_is_not_finite_names_the_element_and_open_rules() -> Non
     )  # fmt: skip
     [result] = ig.attribute(length, x, rule="gauss-legendre", steps=200)
     assert result.values.tolist() == pytest.approx([0, 2], rel=1e-2)
+
+
+@pytest.mark.parametrize("method", ["ig", "gradient-x-input", "random", "negated"])
+def test_every_method_fails_only_the_example_that_the_model_refuses(method: str) -> None:
+    def picky(x: Tensor) -> Tensor:
+        if bool((x[:, 0] == X[0, 0]).any()):
+            raise ValueError("I do not like that one")
+        return cubic(x)
+
+    with pytest.warns(ig.IGWarning, match="the model raised ValueError"):
+        failed, fine = ig.attribute(picky, X, method=method)
+    assert failed.status == "failed" and isinstance(failed.cause, ig.ForwardError)
+    assert fine.converged and fine.delta == pytest.approx(float(cubic(X[1:])))
+
+
+@pytest.mark.parametrize("domain", [3, object(), ig.Domain])
+def test_what_is_no_domain_is_refused(domain: object) -> None:
+    refused(ig.InputError, "domain must be a name or a Domain", domain=domain)
+
+
+def test_steps_beside_a_rule_that_has_its_own_are_refused() -> None:
+    refused(ig.InputError, "steps=50 belongs to the name", rule=gauss_legendre(5), steps=50)
+
+
+def test_targets_of_numpy_are_kept_as_plain_numbers(tmp_path: Path) -> None:
+    for target in (np.int64(1), (np.int64(1),), [torch.tensor(1), np.int8(1)]):
+        result = ig.attribute(net(), X[:2], target=target)[0]
+        again = ig.Attribution.load(result.save(tmp_path / "result.safetensors"))
+        assert again.provenance["target"] in (1, [1])
 
 
 def test_a_leg_that_fails_is_named() -> None:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -92,10 +91,10 @@ class Example:
     """
 
     inputs: Mapping[str, Float[Tensor, ...]]
-    context: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
+    context: Mapping[str, Tensor] = field(default_factory=dict)
     target: Target = None
     units: Units | None = None
-    display: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    display: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, index in self.units.index.items() if self.units is not None else ():

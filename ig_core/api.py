@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ig_core.adaptive import rule_named
 from ig_core.attribution import ADVICE, Attribution
 from ig_core.baselines import Baseline, Constant, Given, check_start
 from ig_core.domain import Domain
@@ -25,16 +26,15 @@ from ig_core.errors import (
     NotConvergedError,
     NotConvergedWarning,
     TargetError,
-    UnknownNameError,
 )
 from ig_core.example import Example
 from ig_core.manager import PluginManager, plugins
 from ig_core.methods import Method, Task
 from ig_core.paths import Inputs, Path
-from ig_core.quadrature import RULES, Doubling, Rule, rule_named
+from ig_core.quadrature import Rule
 from ig_core.report.bar import teller
 
-SMALLEST_BUDGET = 9
+SMALLEST_BUDGET = 11
 
 
 def attribute(
@@ -78,7 +78,7 @@ def attribute(
         path: name or instance of the path.
         method: name or instance of the method.
         tol: relative tolerance of the estimated L1 error and of the residual.
-        budget: gradient evaluations per example and start, at least 9 (for each leg of the path:
+        budget: gradient evaluations per example and start, at least 11 (for each leg of the path:
             a rule's first nodes, and all nodes of a fixed rule, are never left out).
         rule: ``"adaptive"``, or a fixed rule (``"gauss-legendre"``, ``"midpoint"``,
             ``"trapezoid"``) with ``steps``.
@@ -230,10 +230,7 @@ def _rule(given: Any, steps: int | None) -> Rule:
         if steps is not None:
             raise InputError(f"steps={steps!r} belongs to the name of a rule (got a Rule)")
         return given
-    found = rule_named(given, steps) if isinstance(given, str) else None
-    if found is None:
-        raise UnknownNameError("rule", str(given), [*RULES, Doubling.name])
-    return found
+    return rule_named(given if isinstance(given, str) else repr(given), steps)
 
 
 def _targets(target: Any, count: int, batch: bool) -> list[Any]:

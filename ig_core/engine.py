@@ -27,7 +27,7 @@ from ig_core.example import Example
 from ig_core.layout import Layout
 from ig_core.paths import Inputs, Path
 from ig_core.quadrature import Found, Goal, Outcome, Process, Request, Rule, Status
-from ig_core.rows import Batch, Rows, Sums
+from ig_core.rows import Batch, Rows, Space
 
 Forward = Callable[[Rows], Tensor]
 
@@ -140,9 +140,9 @@ def evaluate(
 class _Piece:
     """What one forward and backward pass found."""
 
-    value: Tensor
-    slope: Tensor
-    terms: Mapping[str, Tensor]
+    value: Float[Tensor, " rows"]
+    slope: Float[Tensor, " rows"]
+    vectors: Float[Tensor, "rows width"]
 
 
 class _Window:
@@ -176,7 +176,7 @@ class _Window:
         self.starts = self.batch.pack([start for start, _ in legs])
         self.ends = self.batch.pack([end for _, end in legs])
         inputs = [problems[i][0].inputs for i in self.example_of]
-        self.vectors = self.batch.pack(inputs)
+        self.space = Space(self.batch.pack(inputs), device)
         self.shrink = 1
         self.note = ""
         self.spent = torch.zeros(len(self.example_of), dtype=torch.long)
@@ -193,13 +193,15 @@ class _Window:
             self.note = "rows of this model do not share a batch; each was evaluated alone"
             at_start, at_end = self._ends()
         noise = NOISE_ULPS * self.epsilon * torch.maximum(at_start.abs(), at_end.abs())
-        goal = Goal(self.owner, at_end - at_start, noise.nan_to_num(), tol, budget)
-        process = rule.begin(goal, lambda: Sums.zeros(self.vectors))
+        delta = at_end - at_start
+        goal = Goal(self.owner, delta, noise.nan_to_num(), self.epsilon, tol, budget)
+        process = rule.begin(goal, self.space)
         results: dict[int, _PathResult] = {}
         self._drop_failed(process)
         while (request := process.request()) is not None:
             for rows, piece in self._evaluate(request):
-                process.receive(self._found(request, rows, piece))
+                found = (piece.value.cpu().double(), piece.slope.cpu(), piece.vectors)
+                process.receive(Found(rows, *found))
             if not self.reached:  # more points would not help
                 for path in (goal.delta.abs() > goal.noise).nonzero().view(-1).tolist():
                     why = "no gradient reaches the input: argmax, detach or no_grad cut it"
@@ -315,7 +317,7 @@ class _Window:
             output = self.forward(self.batch.rows(self.leg_example[leg], received))
             output = _checked(output, len(leg))
         if not grad:
-            return _Piece(output.detach(), output.detach(), {})
+            return _Piece(output.detach(), output.detach(), output.detach())
         gradients: Sequence[Tensor | None] = [None] * len(points)
         if output.requires_grad:
             gradients = torch.autograd.grad(output.sum(), list(points.values()), allow_unused=True)
@@ -324,22 +326,8 @@ class _Window:
             name: torch.zeros_like(velocities[name]) if g is None else g * velocities[name]
             for name, g in zip(points, gradients, strict=True)
         }
-        slope = sum(selections[n].sums(term.double()) for n, term in terms.items())
-        return _Piece(output.detach(), torch.as_tensor(slope), terms)
-
-    def _found(self, request: Request, rows: Tensor, piece: _Piece) -> Found:
-        path = self.owner[request.leg[rows]]
-
-        def add(sums: Sums, weight: Tensor) -> None:
-            weight = weight.to(self.batch.device)
-            for name, term in piece.terms.items():
-                selection = self.vectors[name].select(path)
-                wide = term.double()
-                selection.add(sums.values[name], wide * selection.spread(weight, wide))
-
-        return Found(
-            rows, piece.value.to("cpu", torch.float64), piece.slope.to("cpu", torch.float64), add
-        )
+        vectors = self.space.flat(selections, terms)
+        return _Piece(output.detach(), vectors.sum(1, dtype=torch.float64), vectors)
 
     # -- failures -------------------------------------------------------------------------------
 
@@ -390,7 +378,8 @@ class _Window:
 
     def _first_not_finite(self, piece: _Piece, request: Request, row: Tensor) -> str:
         alone = self._pass(request.leg[row], request.t[row], True)
-        for name, term in alone.terms.items():
+        path = int(self.owner[request.leg[row]])
+        for name, term in self.space.tensors(alone.vectors[0], path).items():
             bad = (~torch.isfinite(term)).nonzero()
             if len(bad):
                 return f" for element {bad[0].tolist()} of {name!r}"
@@ -410,16 +399,15 @@ class _Window:
 
     def _collect(self, outcome: Outcome, goal: Goal) -> dict[int, _PathResult]:
         results = {}
-        totals = outcome.integral.totals().tolist()
-        for path, status in zip(outcome.done.tolist(), outcome.status, strict=True):
+        totals = outcome.integral.sum(1).tolist()
+        sizes = outcome.integral.abs().sum(1).tolist()
+        for row, path in enumerate(outcome.done.tolist()):
             if path in self.failures:
                 continue
-            values = outcome.integral.item(path)
-            uncertainty = {}
-            if outcome.spread is not None:
-                scale = float(outcome.spread_scale[path])
-                uncertainty = {n: v.abs() * scale for n, v in outcome.spread.item(path).items()}
-            flat = not any(bool(value.any()) for value in values.values())
+            values = self.space.tensors(outcome.integral[row], path)
+            doubt = outcome.doubt
+            uncertainty = {} if doubt is None else self.space.tensors(doubt[row], path)
+            flat, status = sizes[row] == 0, outcome.status[row]
             changes = abs(float(goal.delta[path])) > float(goal.noise[path])
             if flat and changes and (points := int(self.spent[path])) >= ENOUGH_POINTS:
                 why = (
@@ -428,7 +416,7 @@ class _Window:
                 self._blame_gradient(path, goal, why)
             note = _FLAT[changes] if flat else ""
             results[path] = _PathResult(
-                values, totals[path], float(outcome.error[path]), uncertainty, status, note
+                values, totals[row], float(outcome.error[row]), uncertainty, status, note
             )
         return results
 
@@ -446,7 +434,7 @@ class _Window:
             spent = sum(counts[p] for p in paths)
             failed = next((self.failures[p] for p in paths if p in self.failures), None)
             if failed is not None:
-                nothing = {n: p.item(paths[0]).cpu() * torch.nan for n, p in self.vectors.items()}
+                nothing = self.space.tensors(self.space.zeros(1)[0] + torch.nan, paths[0])
                 yield Integral(
                     nothing, end, begin, float("nan"), float("nan"), {}, spent, "failed",
                     str(failed), failed,

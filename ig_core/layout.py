@@ -6,6 +6,7 @@ engine packs the examples once; rows are then gathers from that pack.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,12 +36,8 @@ class Selection(ABC):
         """One number per row, shaped to be multiplied with the gathered tensor ``like``."""
 
     @abstractmethod
-    def add(self, values: Tensor, batch: Tensor) -> None:
-        """Add the gathered-shaped ``batch`` to the examples that its rows belong to."""
-
-    @abstractmethod
-    def sums(self, batch: Tensor) -> Float[Tensor, " rows"]:
-        """Sum of ``batch`` over the elements of each row."""
+    def flat(self, batch: Tensor) -> Float[Tensor, "rows width"]:
+        """The gathered-shaped ``batch`` with one row each, zero behind the row's own items."""
 
     @abstractmethod
     def owners(self) -> Int[Tensor, " items"]:
@@ -66,9 +63,14 @@ class Pack(ABC):
     def item(self, example: int) -> Tensor:
         """The tensor of one example, without padding."""
 
+    @property
     @abstractmethod
-    def totals(self, values: Tensor) -> Float[Tensor, " examples"]:
-        """Sum of stored ``values`` over the elements of each example."""
+    def width(self) -> int:
+        """Elements of the largest example."""
+
+    @abstractmethod
+    def unflat(self, row: Float[Tensor, " width"], example: int) -> Tensor:
+        """The tensor of one example, from a row as :meth:`Selection.flat` makes it."""
 
 
 class Layout(ABC):
@@ -184,8 +186,13 @@ class _Dense(Pack):
         row = self.values[example]
         return row[: int(self.sizes[example])] if self.ragged else row
 
-    def totals(self, values: Tensor) -> Float[Tensor, " examples"]:
-        return _item_sums(values)
+    @property
+    def width(self) -> int:
+        return math.prod(self.values.shape[1:])
+
+    def unflat(self, row: Float[Tensor, " width"], example: int) -> Tensor:
+        shape = self.item(example).shape
+        return row[: math.prod(shape)].view(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,11 +210,8 @@ class _DenseSelection(Selection):
     def spread(self, per_row: Tensor, like: Tensor) -> Tensor:
         return _column(per_row, like)
 
-    def add(self, values: Tensor, batch: Tensor) -> None:
-        self._trim(values).index_add_(0, self.index, batch)
-
-    def sums(self, batch: Tensor) -> Float[Tensor, " rows"]:
-        return _item_sums(batch)
+    def flat(self, batch: Tensor) -> Float[Tensor, "rows width"]:
+        return batch.flatten(1) if batch.dim() > 1 else batch[:, None]
 
     def owners(self) -> Int[Tensor, " items"]:
         return torch.arange(len(self.index), device=self.index.device)
@@ -233,9 +237,13 @@ class _Union(Pack):
         end = int(self.sizes[: example + 1].sum())
         return self.values[end - int(self.sizes[example]) : end].movedim(0, self.dim)
 
-    def totals(self, values: Tensor) -> Float[Tensor, " examples"]:
-        owner = torch.repeat_interleave(torch.arange(len(self.sizes)), self.sizes)
-        return _segment_sums(values, owner.to(values.device), len(self.sizes))
+    @property
+    def width(self) -> int:
+        return int(self.sizes.max()) * math.prod(self.values.shape[1:])
+
+    def unflat(self, row: Float[Tensor, " width"], example: int) -> Tensor:
+        shape = (int(self.sizes[example]), *self.values.shape[1:])
+        return row[: math.prod(shape)].view(shape).movedim(0, self.dim)
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,19 +266,13 @@ class _UnionSelection(Selection):
     def spread(self, per_row: Tensor, like: Tensor) -> Tensor:
         return _column(per_row[self.rows], like.movedim(self.dim, 0)).movedim(0, self.dim)
 
-    def add(self, values: Tensor, batch: Tensor) -> None:
-        values.index_add_(0, self.items, batch.movedim(self.dim, 0))
-
-    def sums(self, batch: Tensor) -> Float[Tensor, " rows"]:
-        return _segment_sums(batch.movedim(self.dim, 0), self.rows, len(self.sizes))
+    def flat(self, batch: Tensor) -> Float[Tensor, "rows width"]:
+        items = batch.movedim(self.dim, 0)
+        longest = int(self.sizes.max()) if len(self.sizes) else 0
+        before = (self.sizes.cumsum(0) - self.sizes).to(items.device)
+        place = torch.arange(len(items), device=items.device) - before[self.rows]
+        wide = items.new_zeros(len(self.sizes), longest, *items.shape[1:])
+        return wide.index_put((self.rows, place), items).flatten(1)
 
     def owners(self) -> Int[Tensor, " items"]:
         return self.rows
-
-
-def _item_sums(values: Tensor) -> Tensor:
-    return values.flatten(1).sum(1) if values.dim() > 1 else values
-
-
-def _segment_sums(values: Tensor, owner: Tensor, count: int) -> Tensor:
-    return values.new_zeros(count).index_add_(0, owner, _item_sums(values))

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ig_core.adaptive import Adaptive
 from ig_core.attribution import Attribution
 from ig_core.domain import Domain
 from ig_core.engine import Integral, Progress, evaluate, integrate
 from ig_core.example import Example, Units
 from ig_core.paths import Inputs, Path, Straight
-from ig_core.quadrature import Doubling, Fixed, Rule, Status, midpoint
+from ig_core.quadrature import Fixed, Rule, Status, midpoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class Task:
     starts: Sequence[Sequence[Inputs]]
     device: torch.device
     path: Path = field(default_factory=Straight)
-    rule: Rule = field(default_factory=Doubling)
+    rule: Rule = field(default_factory=Adaptive)
     tol: float = 1e-2
     budget: int = 512
     seed: int = 0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from ig_core.errors import InputError, OutputError, TargetError
 from ig_core.example import Example, Target
@@ -197,43 +196,37 @@ class Batch:
         return Rows(tensors, selections, self.targets, example)
 
 
-@dataclass(frozen=True, eq=False)
-class Sums:
-    """One float64 vector per example, shaped like its inputs: what an integral is summed into."""
+class Space:
+    """The space of vectors that are shaped like the inputs of each path, one flat row each.
 
-    packs: Mapping[str, Pack]
-    values: Mapping[str, Tensor]
+    Rows of shorter paths end in zeros.
+    """
 
-    @classmethod
-    def zeros(cls, packs: Mapping[str, Pack]) -> Sums:
-        """Nothing summed yet."""
-        return cls(
-            packs, {n: torch.zeros_like(p.values, dtype=torch.float64) for n, p in packs.items()}
-        )
+    def __init__(self, packs: Mapping[str, Pack], device: torch.device) -> None:
+        self.packs = packs
+        self.device = device
+        self.width = sum(pack.width for pack in packs.values())
 
-    def mix(self, own: float, *others: tuple[float, Sums]) -> Sums:
-        """The linear combination ``own * self + weight * other + ...``."""
-        values = {name: value * own for name, value in self.values.items()}
-        for weight, other in others:
-            for name, value in values.items():
-                value.add_(other.values[name], alpha=weight)
-        return Sums(self.packs, values)
+    def zeros(self, count: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "count width"]:
+        """Empty vectors."""
+        return torch.zeros(count, self.width, dtype=dtype, device=self.device)
 
-    def norms(self) -> Float[Tensor, " examples"]:
-        """L1 norm per example, on the CPU."""
-        parts = [self.packs[name].totals(value.abs()) for name, value in self.values.items()]
-        return torch.stack(parts).sum(0).cpu()
+    def flat(
+        self, selections: Mapping[str, Selection], terms: Mapping[str, Tensor]
+    ) -> Float[Tensor, "rows width"]:
+        """Packed tensors of many rows as vectors."""
+        parts = []
+        for name, pack in self.packs.items():
+            part = selections[name].flat(terms[name])
+            parts.append(nn.functional.pad(part, (0, pack.width - part.shape[1])))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def totals(self) -> Float[Tensor, " examples"]:
-        """Signed sum per example, on the CPU."""
-        parts = [self.packs[name].totals(value) for name, value in self.values.items()]
-        return torch.stack(parts).sum(0).cpu()
-
-    def item(self, example: int) -> dict[str, Tensor]:
-        """The vector of one example, without padding."""
+    def tensors(self, vector: Float[Tensor, " width"], path: int) -> dict[str, Tensor]:
+        """One vector as tensors shaped like the inputs of its path, on the CPU."""
+        parts = torch.split(vector.cpu(), [pack.width for pack in self.packs.values()])
         return {
-            name: self.packs[name].holding(value).item(example).cpu().clone()
-            for name, value in self.values.items()
+            name: pack.unflat(part, path).clone()
+            for (name, pack), part in zip(self.packs.items(), parts, strict=True)
         }
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ig_core.domain import Domain
 from ig_core.example import Example
-from ig_core.rows import Batch
+from ig_core.rows import Batch, Space
 from ig_core.testing.kit import ConformanceError
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -49,15 +49,14 @@ def read(domain: Domain, examples: Sequence[Example], only: int | None = None) -
         found: Sequence[Tensor | None] = [None] * len(points)
         if chosen.requires_grad:
             found = torch.autograd.grad(chosen, list(points.values()), allow_unused=True)
-    gradients: list[dict[str, Tensor]] = [{} for _ in examples]
-    for (name, point), gradient in zip(points.items(), found, strict=True):
-        pack = batch.inputs[name]
-        sums = torch.zeros_like(pack.values)
-        pack.select(order).add(
-            sums, (torch.full_like(point, torch.nan) if gradient is None else gradient).to(sums)
-        )
-        for row, own in enumerate(gradients):
-            own[name] = pack.holding(sums).item(row).cpu().clone()
+    selections = {name: pack.select(order) for name, pack in batch.inputs.items()}
+    reached = {
+        name: torch.full_like(point, torch.nan) if gradient is None else gradient
+        for (name, point), gradient in zip(points.items(), found, strict=True)
+    }
+    space = Space(batch.inputs, device)
+    vectors = space.flat(selections, reached)
+    gradients = [space.tensors(vector, row) for row, vector in enumerate(vectors)]
     return Reading(output.detach().cpu(), gradients)
 
 

@@ -82,24 +82,25 @@ def test_an_example_comes_back_as_it_went_in(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("layout", [ig.Pad(), ig.Cat()])
-def test_what_is_added_through_rows_lands_at_their_examples(layout: Layout) -> None:
+def test_every_row_is_one_flat_vector_that_comes_back_as_its_example(layout: Layout) -> None:
     pack = layout.pack(RAGGED)
     selection = pack.select(PICKED)
-    sums = pack.holding(torch.zeros_like(pack.values))
     batch = selection.gather(pack.values, NONE)
     weight = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    selection.add(sums.values, batch * selection.spread(weight, batch))
-    assert torch.equal(sums.item(0), 5 * LONG)
-    assert torch.equal(sums.item(1), 4 * SHORT)
-    assert sums.totals(sums.values).tolist() == [5 * LONG.sum(), 4 * SHORT.sum(), 0]
-    assert selection.sums(batch).tolist() == [0, LONG.sum(), LONG.sum(), SHORT.sum()]
+    flat = selection.flat(batch * selection.spread(weight, batch))
+    assert pack.width == LONG.numel()
+    assert flat.sum(1).tolist() == [0, 2 * LONG.sum(), 3 * LONG.sum(), 4 * SHORT.sum()]
+    for row, example in enumerate(PICKED.tolist()):
+        expected = weight[row] * RAGGED[example]
+        assert torch.equal(pack.unflat(flat[row], example), expected)
 
 
 def test_numbers_without_dimensions_are_stacked() -> None:
     pack = ig.Stack().pack([torch.tensor(1.0), torch.tensor(2.0)])
     selection = pack.select(torch.tensor([1, 1, 0]))
     assert selection.gather(pack.values, NONE).tolist() == [2, 2, 1]
-    assert selection.sums(torch.tensor([5.0, 6.0, 7.0])).tolist() == [5, 6, 7]
+    assert selection.flat(torch.tensor([5.0, 6.0, 7.0])).tolist() == [[5], [6], [7]]
+    assert pack.unflat(torch.tensor([5.0]), 0).shape == ()
 
 
 @pytest.mark.parametrize(

@@ -133,4 +133,4 @@ def test_many_units_are_removed_in_groups() -> None:
 
 
 def test_evaluations_are_what_was_spent() -> None:
-    assert Evaluations().measure(explained(), game()) == 9
+    assert Evaluations().measure(explained(), game()) == 11

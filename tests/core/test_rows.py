@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import ig_core as ig
-from ig_core.rows import Batch, Sums, Targets
+from ig_core.rows import Batch, Space, Targets
 
 CPU = torch.device("cpu")
 LAYOUTS = {"x": ig.Pad(capacity=8), "mask": ig.Pad(), "y": ig.Cat()}
@@ -87,17 +87,17 @@ def test_a_tensor_without_a_layout_is_refused() -> None:
         Batch([ig.Example({"x": torch.zeros(1), "y": torch.zeros(1)})], {"x": ig.Stack()}, CPU)
 
 
-def test_sums_mix_measure_and_come_back_without_padding() -> None:
+def test_inputs_of_a_row_are_one_vector_and_come_back_without_padding() -> None:
     packed = batch(2, 1)
-    ones = Sums(
-        packed.inputs,
-        {n: p.values.double() for n, p in packed.inputs.items()},
-    )
-    mixed = Sums.zeros(packed.inputs).mix(1.0, (-2.0, ones), (0.5, ones))
-    assert mixed.totals().tolist() == [-1.5 * (2 * 4 + 2 * 2), -1.5 * (1 * 2 + 1)]
-    assert mixed.norms().tolist() == [18, 4.5]
-    assert mixed.item(1)["x"].tolist() == [[-1.5, -1.5]]
-    assert mixed.item(1)["y"].tolist() == [-1.5]
+    space = Space(packed.inputs, CPU)
+    order = torch.tensor([1, 0])
+    selections = {name: pack.select(order) for name, pack in packed.inputs.items()}
+    terms = {n: s.gather(packed.inputs[n].values, {}) for n, s in selections.items()}
+    vectors = space.flat(selections, terms)
+    assert vectors.shape == (2, space.width) == space.zeros(2).shape
+    for vector, example in zip(vectors, order.tolist(), strict=True):
+        for name, tensor in space.tensors(vector, example).items():
+            assert torch.equal(tensor, packed.inputs[name].item(example))
 
 
 def test_half_precision_is_packed_in_single() -> None:

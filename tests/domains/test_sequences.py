@@ -613,7 +613,7 @@ def test_the_seed_decides_the_interval() -> None:
 
 @pytest.mark.filterwarnings("ignore::ig_core.NotConvergedWarning")
 def test_a_missed_tolerance_is_the_status() -> None:
-    found = attribution_decay(LeakyInSigmoid(), ones(2, 30), tol=1e-6, budget=9)
+    found = attribution_decay(LeakyInSigmoid(), ones(2, 30), tol=1e-9, budget=11)
     assert found.status == "not_converged"
 
 

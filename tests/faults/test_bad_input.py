@@ -353,7 +353,7 @@ def test_integers_of_numpy_and_torch_are_targets(target: object) -> None:
 
 @pytest.mark.parametrize("budget", [0, -1, 8, 100.0, "many", True])
 def test_a_budget_below_nine_or_not_whole_is_refused(budget: object) -> None:
-    refused(ig.InputError, "budget", "at least 9", repr(budget), budget=budget)
+    refused(ig.InputError, "budget", "at least 11", repr(budget), budget=budget)
 
 
 @pytest.mark.parametrize("steps", [0, -3, 2.0, True])
@@ -582,7 +582,7 @@ def test_a_gradient_that_is_not_finite_names_the_element_and_open_rules() -> Non
     length = lambda x: x[:, 1].clamp(min=0).sqrt()  # noqa: E731
     x = torch.tensor([[1.0, 4.0]])
     refused(
-        ig.NonFiniteError, "gradient is NaN or infinite for element [0, 1] of 'x' at t = 0 ",
+        ig.NonFiniteError, "gradient is NaN or infinite for element [1] of 'x' at t = 0 ",
         "rule='gauss-legendre'", model=length, x=x,
     )  # fmt: skip
     [result] = ig.attribute(length, x, rule="gauss-legendre", steps=200)
@@ -709,19 +709,25 @@ def kink(x: Tensor) -> Tensor:
     return torch.relu(x[:, 0] - 0.37) * 3 + torch.relu(x[:, 2] - 0.1)
 
 
+def zigzag(x: Tensor) -> Tensor:
+    """More kinks than any budget here can find."""
+    return x.sum(1) + ((x * 997) % 1 - 0.5).abs().sum(1) / 997
+
+
 def test_strict_raises_what_would_be_a_warning() -> None:
     refused(
-        ig.NotConvergedError, "missed tol=0.0001", "raise budget", model=kink, tol=1e-4, strict=True
-    )
+        ig.NotConvergedError, "missed tol=0.0001", "raise budget", model=zigzag, tol=1e-4,
+        strict=True,
+    )  # fmt: skip
     with pytest.warns(ig.NotConvergedWarning, match="raise budget"):
-        ig.attribute(kink, X, tol=1e-4)
+        ig.attribute(zigzag, X, tol=1e-4)
 
 
 def test_the_budget_is_never_exceeded_by_the_adaptive_rule() -> None:
-    for budget in (9, 16, 17, 40, 512):
+    for budget in (11, 16, 17, 40, 512):
         with pytest.warns(ig.NotConvergedWarning):
-            results = ig.attribute(kink, X[:1], tol=1e-6, budget=budget)
-        assert budget / 2 - 1 <= results[0].evaluations <= budget
+            results = ig.attribute(zigzag, X[:1], tol=1e-6, budget=budget)
+        assert budget - 4 < results[0].evaluations <= budget
 
 
 def test_a_fixed_rule_that_misses_says_so_and_has_no_estimate() -> None:

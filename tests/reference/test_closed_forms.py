@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, relu
 
 import ig_core as ig
-from ig_core.quadrature import Doubling
 from ig_core.testing.toys import TOYS, Toy, named
 
 KINKED = ("saturation", "two-relus", "maximum", "minimum")
@@ -45,19 +44,19 @@ def test_smooth_functions_converge_within_the_default_budget(toy: Toy) -> None:
 
 
 @pytest.mark.parametrize("name", KINKED)
-def test_a_kink_that_misses_its_tolerance_says_so(name: str) -> None:
+def test_kinks_are_found_within_the_default_budget(name: str) -> None:
+    toy = named(name)
+    result = explained(toy, tol=1e-6)
+    assert result.status == "converged"
+    assert relative_error(result, toy.exact) <= 1e-6
+
+
+def test_more_kinks_than_the_budget_can_find_are_admitted() -> None:
+    zigzag = lambda x: x.sum(1) + ((x * 997) % 1 - 0.5).abs().sum(1) / 997  # noqa: E731
     with pytest.warns(ig.NotConvergedWarning, match=r"1 of 1 examples missed tol=1e-06"):
-        result = explained(named(name), tol=1e-6)
+        [result] = ig.attribute(zigzag, torch.tensor([[0.9, 0.3]]).double(), tol=1e-6)
     assert result.status == "budget"
     assert result.error > 1e-6
-
-
-@pytest.mark.parametrize("name", KINKED)
-def test_a_kink_meets_its_tolerance_with_more_budget(name: str) -> None:
-    toy = named(name)
-    result = explained(toy, tol=1e-3, budget=2**14)
-    assert result.status == "converged"
-    assert relative_error(result, toy.exact) <= 1e-3
 
 
 @pytest.mark.parametrize("toy", TOYS, ids=str)
@@ -91,7 +90,7 @@ def test_the_adaptive_rule_is_exact_for_a_cubic_at_its_first_nodes() -> None:
     toy = named("cubic")
     result = explained(toy, tol=1e-12)
     torch.testing.assert_close(result.values, toy.exact, rtol=0, atol=1e-12)
-    assert result.evaluations == 9
+    assert result.evaluations == 11
 
 
 @pytest.mark.parametrize(("degree", "steps"), [(4, 2), (6, 3), (11, 6)])
@@ -155,14 +154,6 @@ def test_opposite_features_do_not_hide_behind_a_residual_of_zero(exponent: float
     exact = torch.sin(40 * x[0]) * torch.tensor([1.0, -1.0])
     assert result.status == "converged"
     assert relative_error(result, exact) <= 1e-3
-
-
-@pytest.mark.parametrize("first", [8, 16, 64])
-def test_the_first_grid_of_the_adaptive_rule_can_be_chosen(first: int) -> None:
-    toy = named("ridge")
-    result = explained(toy, rule=Doubling(first), tol=1e-3)
-    assert result.evaluations >= first + 1
-    assert relative_error(result, toy.exact) <= 1e-3
 
 
 def two_layers(activation: type[torch.nn.Module]) -> torch.nn.Module:

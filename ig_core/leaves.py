@@ -1,0 +1,166 @@
+"""Leaves are the stretches of a path that a rule has not split, Nodes the points it knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ig_core.quadrature import Found, Space
+
+WORKSPACE = 2**22
+"""Elements of a temporary tensor."""
+
+_Table = TypeVar("_Table", "Nodes", "Leaves")
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """Evaluated points; ``norm`` is the L1 norm of the gradient times the velocity there."""
+
+    leg: Int[Tensor, " nodes"]
+    t: Float[Tensor, " nodes"]
+    value: Float[Tensor, " nodes"]
+    slope: Float[Tensor, " nodes"]
+    norm: Float[Tensor, " nodes"]
+
+    @classmethod
+    def at(cls, leg: Int[Tensor, " nodes"], t: Float[Tensor, " nodes"]) -> Nodes:
+        """Points that are still to be evaluated."""
+        return cls(leg, t, *(torch.zeros_like(t) for _ in range(3)))
+
+
+@dataclass(frozen=True, eq=False)
+class Leaves:
+    """Stretches of the paths that are not split.
+
+    ``nodes`` are the points of a leaf, ``weights`` what they count in its integral, ``doubt`` what
+    they count in the vector whose L1 norm is ``error``. ``error`` leaves out what rounding
+    explains, ``raw`` does not. ``kin`` is the number shared by the two halves of one leaf;
+    ``kin_weights`` and so on hold as long as both halves are there.
+    """
+
+    path: Int[Tensor, " leaves"]
+    leg: Int[Tensor, " leaves"]
+    start: Float[Tensor, " leaves"]
+    width: Float[Tensor, " leaves"]
+    nodes: Int[Tensor, "leaves points"]
+    kin: Int[Tensor, " leaves"]
+    weights: Float[Tensor, "leaves points"]
+    doubt: Float[Tensor, "leaves points"]
+    error: Float[Tensor, " leaves"]
+    raw: Float[Tensor, " leaves"]
+    kin_weights: Float[Tensor, "leaves points"]
+    kin_error: Float[Tensor, " leaves"]
+    kin_raw: Float[Tensor, " leaves"]
+    probe: Float[Tensor, " leaves"]
+
+    @classmethod
+    def over(
+        cls,
+        path: Tensor,
+        leg: Tensor,
+        start: Tensor,
+        width: Tensor,
+        nodes: Int[Tensor, "leaves points"],
+        kin: Tensor,
+    ) -> Leaves:
+        """Leaves that are still to be measured."""
+        per_leaf = torch.full_like(width, torch.inf)
+        per_point = torch.zeros(nodes.shape, dtype=torch.float64)
+        return cls(
+            path, leg, start, width, nodes, kin, per_point, per_point, per_leaf, per_leaf,
+            per_point, per_leaf, per_leaf, torch.full_like(width, 0.5),
+        )  # fmt: skip
+
+    def settled(self) -> Leaves:
+        """The leaves under their best rule: that of both halves together, while both are there."""
+        _, group, count = torch.unique(self.kin, return_inverse=True, return_counts=True)
+        both = count[group] == 2
+        total = torch.zeros(len(count), dtype=torch.float64)
+        alone = total.index_add(0, group, self.error)[group] / 2
+        better = both & (self.kin_error < alone)
+        shrink = torch.where(better & (self.error > 0), self.kin_error / self.error, 1.0)
+        return replace(
+            self,
+            weights=torch.where(better[:, None], self.kin_weights, self.weights),
+            error=torch.where(better, self.kin_error, self.error),
+            raw=torch.where(better, self.kin_raw, self.raw),
+            doubt=self.doubt * shrink.nan_to_num()[:, None],
+        )
+
+
+def pick(table: _Table, index: Tensor) -> _Table:
+    """Some rows of a table."""
+    return type(table)(*(getattr(table, f.name)[index] for f in fields(table)))
+
+
+def join(first: _Table, second: _Table) -> _Table:
+    """Two tables, one after the other."""
+    parts = ((getattr(first, f.name), getattr(second, f.name)) for f in fields(first))
+    return type(first)(*(torch.cat(pair) for pair in parts))
+
+
+class Bank:
+    """The nodes with their vectors."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        empty = torch.zeros(0, dtype=torch.float64)
+        self.nodes = Nodes.at(torch.zeros(0, dtype=torch.long), empty)
+        self.vectors: Tensor | None = None
+        self.first = 0
+
+    def expect(self, nodes: Nodes) -> None:
+        """Make room for nodes that are about to be found."""
+        self.first = len(self.nodes.t)
+        self.nodes = join(self.nodes, nodes)
+
+    def receive(self, found: Found) -> None:
+        self.grow(found.vectors.dtype)
+        assert self.vectors is not None
+        index = self.first + found.rows
+        self.nodes.value[index] = found.value
+        self.nodes.slope[index] = found.slope
+        self.nodes.norm[index] = found.vectors.abs().sum(1, dtype=torch.float64).cpu()
+        self.vectors[index.to(self.vectors.device)] = found.vectors
+
+    def grow(self, dtype: torch.dtype = torch.float64) -> None:
+        """Room for the vectors of all expected nodes; zero for those that were not found."""
+        if self.vectors is None:
+            self.vectors = self.space.zeros(0, dtype)
+        lacking = len(self.nodes.t) - len(self.vectors)
+        if lacking:
+            more = self.space.zeros(lacking, self.vectors.dtype)
+            self.vectors = torch.cat([self.vectors, more])
+
+    def keep(self, used: Bool[Tensor, " nodes"]) -> Int[Tensor, " nodes"]:
+        """Forget all other nodes; gives the new number of every old one."""
+        assert self.vectors is not None
+        index = used.nonzero().view(-1)
+        self.nodes = pick(self.nodes, index)
+        self.vectors = self.vectors[index.to(self.vectors.device)]
+        return used.cumsum(0) - 1
+
+    def norms(
+        self, nodes: Int[Tensor, "sets points"], weights: Float[Tensor, "sets points"]
+    ) -> Float[Tensor, " sets"]:
+        """L1 norms of weighted sums of vectors."""
+        if not len(nodes):
+            return torch.zeros(0, dtype=torch.float64)
+        return torch.cat([v.abs().sum(1).cpu() for _, v in self.mixed(nodes, weights)])
+
+    def mixed(self, nodes: Tensor, weights: Tensor) -> list[tuple[slice, Tensor]]:
+        """Weighted sums of vectors, in parts that fit the workspace."""
+        assert self.vectors is not None
+        size = max(1, WORKSPACE // max(1, nodes.shape[1] * self.vectors.shape[1]))
+        device = self.vectors.device
+        parts = []
+        for begin in range(0, len(nodes), size):
+            part = slice(begin, begin + size)
+            chosen = self.vectors[nodes[part].to(device)].double()
+            parts.append((part, (chosen * weights[part].to(device)[..., None]).sum(1)))
+        return parts

@@ -1,0 +1,241 @@
+"""A Shape says how the leaves of a path are laid out, measured and split."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ig_core.leaves import Bank, Leaves
+from ig_core.quadrature import Goal
+
+FIRST = torch.tensor(
+    [0, 1 / 8, 2 / 8, 3 / 8, 3 / 8 + 5e-4, 4 / 8, 5 / 8, 5 / 8 + 5e-4, 6 / 8, 7 / 8, 1],
+    dtype=torch.float64,
+)
+"""Nodes of a leg before anything is known about it: eight intervals and two close pairs."""
+
+PROBED = [[3, 4], [6, 7]]
+"""The close pairs: equal gradients at one of them mean that the model is piecewise linear."""
+
+ULPS = 8.0
+"""A gradient is taken to be known to this many roundings of its dtype."""
+
+
+class Shape(ABC):
+    """How leaves are laid out, measured and split."""
+
+    cost: ClassVar[int]
+    """New nodes of one split."""
+    first: ClassVar[list[list[int]]]
+    """The first leaves of a leg, as positions in ``FIRST``."""
+    kin: ClassVar[int]
+    """How many neighbouring first leaves are kin."""
+
+    @abstractmethod
+    def measure(self, leaves: Leaves, bank: Bank, goal: Goal) -> Leaves:
+        """New leaves with their weights and errors."""
+
+    @abstractmethod
+    def points(self, leaves: Leaves) -> Float[Tensor, "leaves cost"]:
+        """Where the leaves to be split want new nodes, as t."""
+
+    @abstractmethod
+    def halves(self, leaves: Leaves, new: Int[Tensor, "leaves cost"], kin: int) -> Leaves:
+        """The two halves of every leaf, one after the other."""
+
+
+MINUS = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+BOOLE = torch.tensor([7, 32, 12, 32, 7], dtype=torch.float64) / 90
+SIMPSON = torch.tensor([1, 0, 4, 0, 1], dtype=torch.float64) / 6
+
+
+def _gap_weights(chosen: tuple[int, ...]) -> Float[Tensor, "4 5"]:
+    """What the interpolant through some of five points predicts for each of the four gaps."""
+    points = np.linspace(0, 1, 5)
+    weights = np.zeros((4, 5))
+    for k in chosen:
+        basis = np.poly1d([1.0])
+        for j in chosen:
+            if j != k:
+                basis *= np.poly1d([1, -points[j]]) / (points[k] - points[j])
+        weights[:, k] = np.diff(np.polyval(basis.integ(), points))
+    return torch.as_tensor(weights)
+
+
+class Smooth(Shape):
+    """Five equispaced points: Boole's rule B, and its distance D to Simpson's rule.
+
+    ``e = max(|D|_1 * min(1, max(4 R_B / R_S, 1/2)), |sum B - (F(b) - F(a))|)``, where R is how
+    far an interpolant misses the known differences of F between neighbouring points. Two halves
+    of one leaf are nine points, and the distance of their sum to the parent's value is a second,
+    sharper estimate.
+    """
+
+    cost = 4
+    first: ClassVar = [[0, 1, 2, 3, 5], [5, 6, 8, 9, 10]]
+    kin = 2
+    gaps_boole = _gap_weights((0, 1, 2, 3, 4))
+    gaps_simpson = _gap_weights((0, 2, 4))
+    sharper = 0.25
+
+    def measure(self, leaves: Leaves, bank: Bank, goal: Goal) -> Leaves:
+        nodes, width = leaves.nodes, leaves.width
+        slope, value = bank.nodes.slope[nodes], bank.nodes.value[nodes]
+        noise = goal.noise[leaves.path]
+        known = value.diff(dim=1)
+        boole = width * (slope @ BOOLE)
+        difference = width * (slope @ (BOOLE - SIMPSON))
+        residual = value[:, 4] - value[:, 0] - boole
+        misfit_boole = (width[:, None] * (slope @ self.gaps_boole.T) - known).abs().sum(1)
+        misfit_simpson = (width[:, None] * (slope @ self.gaps_simpson.T) - known).abs().sum(1)
+        trust = (4 * (misfit_boole - 4 * noise).clamp(min=0) / misfit_simpson).nan_to_num(nan=0.5)
+        trust = trust.clamp(0.5, 1.0)
+
+        doubt = width[:, None] * (BOOLE - SIMPSON)
+        distance = bank.norms(nodes, doubt)
+        rounding = ULPS * goal.epsilon * width * bank.nodes.norm[nodes].amax(1)
+        raw = torch.maximum(distance * trust, residual.abs())
+        beyond = (residual.abs() - noise).clamp(min=0)
+        error = torch.maximum((distance - rounding).clamp(min=0) * trust, beyond)
+        shift = torch.where(
+            (difference != 0) & (residual.abs() <= difference.abs()), residual / difference, 0.0
+        )
+        scaled = torch.where(distance > 0, error / distance, 0.0)
+        measured = replace(
+            leaves,
+            weights=width[:, None] * BOOLE + shift[:, None] * doubt,
+            doubt=doubt * scaled[:, None],
+            error=error,
+            raw=raw,
+        )
+        return self._with_kin(measured, bank, residual, beyond, rounding)
+
+    def _with_kin(
+        self,
+        leaves: Leaves,
+        bank: Bank,
+        residual: Tensor,
+        beyond: Tensor,
+        rounding: Tensor,
+    ) -> Leaves:
+        """Nine points: X = B_left + B_right - B_parent; the value gains X / 63."""
+        pairs = leaves.nodes.view(-1, 10)
+        width = leaves.width.view(-1, 2)
+        own = (width[:, :, None] * BOOLE).reshape(-1, 10)
+        parent = torch.tensor([7, 0, 32, 0, 6, 6, 0, 32, 0, 7], dtype=torch.float64) / 90
+        far = own - width.sum(1)[:, None] * parent
+        distance = bank.norms(pairs, far)
+        total = (bank.nodes.slope[pairs] * far).sum(1)
+        left_over = residual.view(-1, 2).sum(1) - total / 63
+        gain = torch.where(
+            (total != 0) & (left_over.abs() <= total.abs() / 8), left_over / total, 0.0
+        )
+        scalar = beyond.view(-1, 2).sum(1) / 4
+        vector = (distance - rounding.view(-1, 2).sum(1)).clamp(min=0)
+        error = torch.maximum(self.sharper * vector, scalar) / 2
+        raw = torch.maximum(self.sharper * distance, residual.abs().view(-1, 2).sum(1) / 4) / 2
+        return replace(
+            leaves,
+            kin_weights=(own + (1 / 63 + gain)[:, None] * far).view(-1, 5),
+            kin_error=error.repeat_interleave(2),
+            kin_raw=raw.repeat_interleave(2),
+        )
+
+    def points(self, leaves: Leaves) -> Float[Tensor, "leaves cost"]:
+        eighths = torch.tensor([1, 3, 5, 7], dtype=torch.float64) / 8
+        return leaves.start[:, None] + leaves.width[:, None] * eighths
+
+    def halves(self, leaves: Leaves, new: Int[Tensor, "leaves cost"], kin: int) -> Leaves:
+        old = leaves.nodes
+        order = torch.stack(
+            [
+                old[:, 0], new[:, 0], old[:, 1], new[:, 1], old[:, 2],
+                old[:, 2], new[:, 2], old[:, 3], new[:, 3], old[:, 4],
+            ],
+            dim=1,
+        )  # fmt: skip
+        half = leaves.width / 2
+        return Leaves.over(
+            leaves.path.repeat_interleave(2),
+            leaves.leg.repeat_interleave(2),
+            torch.stack([leaves.start, leaves.start + half], 1).view(-1),
+            half.repeat_interleave(2),
+            order.view(-1, 5),
+            kin + torch.arange(len(leaves.path)).repeat_interleave(2),
+        )
+
+
+class PiecewiseLinear(Shape):
+    """Two points: the share w of the left gradient that gives F(b) - F(a), exact for one kink.
+
+    ``I = h (w G_a + (1 - w) G_b)``. The next point goes just beyond the kink that w predicts, on
+    the longer side: if the gradient there equals that of the far end, the far part is exact.
+    """
+
+    cost = 1
+    first: ClassVar = [[i, i + 1] for i in range(len(FIRST) - 1)]
+    kin = 1
+
+    def measure(self, leaves: Leaves, bank: Bank, goal: Goal) -> Leaves:
+        nodes, width = leaves.nodes, leaves.width
+        slope, value = bank.nodes.slope[nodes], bank.nodes.value[nodes]
+        noise = goal.noise[leaves.path]
+        known = value[:, 1] - value[:, 0]
+        apart = width * bank.norms(nodes, MINUS.expand(len(nodes), 2))
+        size = width * bank.nodes.norm[nodes].amax(1)
+        same = apart <= same_within(goal, size)
+
+        residual = known - width * slope.mean(1)
+        lever = width * (slope[:, 0] - slope[:, 1])
+        readable = lever.abs() > 4 * noise + 1e-13 * known.abs()
+        share = torch.where(readable, 0.5 + residual / lever, 0.5)
+        inside = share.clamp(0.0, 1.0)
+        left_over = (known - width * (inside * slope[:, 0] + (1 - inside) * slope[:, 1])).abs()
+        one_kink = readable & (share >= -1e-6) & (share <= 1 + 1e-6)
+        bend = torch.where(one_kink, (4 * inside * (1 - inside)).clamp(min=0.3), 1.0)
+        raw = torch.where(same, left_over, 0.35 * apart * bend + left_over * ~one_kink)
+        error = torch.where(
+            same,
+            (left_over - noise).clamp(min=0),
+            0.35 * apart * bend + (left_over - noise).clamp(min=0) * ~one_kink,
+        )
+        raw = torch.maximum(raw, error)
+        beyond = (0.05 * goal.tol * size / apart).nan_to_num(nan=0.02).clamp(1e-6, 0.02)
+        probe = torch.where(inside <= 0.5, inside + beyond, inside - beyond)
+        scaled = torch.where(apart > 0, error / apart, 0.0)
+        return replace(
+            leaves,
+            weights=width[:, None] * torch.stack([inside, 1 - inside], 1),
+            doubt=MINUS * (width * scaled)[:, None],
+            error=error,
+            raw=raw,
+            probe=torch.where(one_kink & ~same, probe.clamp(0.0, 1.0), 0.5),
+        )
+
+    def points(self, leaves: Leaves) -> Float[Tensor, "leaves cost"]:
+        return (leaves.start + leaves.width * leaves.probe)[:, None]
+
+    def halves(self, leaves: Leaves, new: Int[Tensor, "leaves cost"], kin: int) -> Leaves:
+        old, middle = leaves.nodes, new[:, 0]
+        parts = torch.stack([leaves.probe, 1 - leaves.probe], 1)
+        start = torch.stack([leaves.start, leaves.start + leaves.width * leaves.probe], 1)
+        count = 2 * len(leaves.path)
+        return Leaves.over(
+            leaves.path.repeat_interleave(2),
+            leaves.leg.repeat_interleave(2),
+            start.view(-1),
+            (leaves.width[:, None] * parts).view(-1),
+            torch.stack([old[:, 0], middle, middle, old[:, 1]], 1).view(-1, 2),
+            kin + torch.arange(count),
+        )
+
+
+def same_within(goal: Goal, size: Tensor) -> Tensor:
+    """By how much two equal gradients of this size may differ through rounding."""
+    return 8 * ULPS * goal.epsilon * size

@@ -27,7 +27,7 @@ ADVICE: Mapping[Status, str] = {
     "noise_floor": "more steps cannot help: the remaining error is rounding in the model's dtype",
     "budget": "the tolerance was not reached; raise budget (or the steps of a fixed rule), raise "
     "tol, or choose another baseline",
-    "exact": "the method has nothing to converge; its residual is what it leaves unexplained",
+    "one_shot": "the method does not integrate; its residual is what it leaves unexplained",
     "failed": "the model could not be evaluated along the path; see reason",
 }
 """What each status means and what to do next."""
@@ -78,7 +78,7 @@ class Attribution:
     @property
     def converged(self) -> bool:
         """Whether the tolerance, or the best that the dtype allows, was reached."""
-        return self.status in ("converged", "noise_floor", "exact")
+        return self.status in ("converged", "noise_floor")
 
     def top(self, k: int = 10) -> list[tuple[str, float]]:
         """The k units of largest magnitude, with their signed scores."""

@@ -19,6 +19,7 @@ from ig_core.errors import (
     ForwardError,
     IGError,
     InputError,
+    ModelError,
     NoGradientError,
     NonFiniteError,
     OutputError,
@@ -31,7 +32,7 @@ from ig_core.rows import Batch, Rows, Space
 
 Forward = Callable[[Rows], Tensor]
 
-WINDOW_ELEMENTS = 2**25
+WINDOW_ELEMENTS = 2**23
 """Input elements of examples that are worked on together; a stream is cut into such windows."""
 
 NOISE_ULPS = 8.0
@@ -39,7 +40,10 @@ NOISE_ULPS = 8.0
 
 
 MIXING_TOLERANCE = 1e-3
-"""F of one row may change by this much, relative to the largest F, when others share its batch."""
+"""F of one row may change by this much, relative to its path's F, when others share its batch."""
+
+ROUNDING_REACH = 50.0
+"""A change up to this many tolerances may still be rounding: F can be a small difference."""
 
 ENOUGH_POINTS = 9
 """A gradient of zero at fewer points than this may be a saturated function, not a cut one."""
@@ -85,6 +89,7 @@ def integrate(
     budget: int,
     device: torch.device,
     progress: Callable[[Progress], None] | None = None,
+    total: int | None = None,
 ) -> Iterator[Integral]:
     """Integrate the gradient of ``forward`` along the paths of a stream of examples.
 
@@ -92,11 +97,28 @@ def integrate(
         problems: examples with their starts; several starts are averaged.
         tol: relative; bounds both the estimated L1 error of the attributions and the residual.
         budget: gradient evaluations per example and start.
+        total: how many examples there are, if that is known, for ``progress``.
 
     Yields:
         One integral per example, in order. A model that raises or gives NaN for one example
         fails that example only.
     """
+    finished = evaluations = 0
+    for window in _windows(problems):
+        run = _Window(forward, window, layouts, path, device).run(rule, tol, budget)
+        before, whole = (evaluations, finished), total or finished + len(window)
+        for step in run:
+            if isinstance(step, Integral):
+                finished, evaluations = finished + 1, evaluations + step.evaluations
+                yield step
+            elif progress is not None:
+                progress(Progress(before[0] + step[0], whole - before[1] - step[1], whole))
+
+
+def _windows(
+    problems: Iterable[tuple[Example, Sequence[Inputs]]],
+) -> Iterator[list[tuple[Example, Sequence[Inputs]]]]:
+    """The stream in pieces that are worked on together."""
     window: list[tuple[Example, Sequence[Inputs]]] = []
     room = WINDOW_ELEMENTS
     for example, starts in problems:
@@ -104,13 +126,11 @@ def integrate(
             raise InputError("an example needs at least one start of its path (got none)")
         room -= len(starts) * sum(value.numel() for value in example.inputs.values())
         if window and room < 0:
-            yield from _Window(forward, window, layouts, path, device).run(
-                rule, tol, budget, progress
-            )
+            yield window
             window, room = [], WINDOW_ELEMENTS
         window.append((example, starts))
     if window:
-        yield from _Window(forward, window, layouts, path, device).run(rule, tol, budget, progress)
+        yield window
 
 
 def evaluate(
@@ -130,8 +150,13 @@ def evaluate(
         gathered = {
             n: p.select(rows).gather(p.values, {}).to(batch.dtypes[n]) for n, p in packs.items()
         }
-        with torch.no_grad():
-            output = _checked(forward(batch.rows(owner[rows], gathered)), len(rows))
+        try:
+            with torch.no_grad():
+                output = _checked(forward(batch.rows(owner[rows], gathered)), len(rows))
+        except IGError:
+            raise
+        except Exception as error:
+            raise _forward_error(error, "a point between baseline and input") from error
         result[rows] = output.detach().to("cpu", torch.float64)
     return result
 
@@ -178,20 +203,15 @@ class _Window:
         inputs = [problems[i][0].inputs for i in self.example_of]
         self.space = Space(self.batch.pack(inputs), device)
         self.shrink = 1
+        self.alone = False  # are rows evaluated one by one?
         self.note = ""
         self.spent = torch.zeros(len(self.example_of), dtype=torch.long)
         self.failures: dict[int, Exception] = {}
         self.reached = False  # has any gradient come back to any input?
 
-    def run(
-        self, rule: Rule, tol: float, budget: int, progress: Callable[[Progress], None] | None
-    ) -> Iterator[Integral]:
-        """Round by round until every path is done; then one integral per example."""
+    def run(self, rule: Rule, tol: float, budget: int) -> Iterator[Integral | tuple[int, int]]:
+        """Evaluations and finished examples after every round; then one integral per example."""
         at_start, at_end = self._ends()
-        if self._rows_mix(at_start, at_end):
-            self.shrink = 2**62
-            self.note = "rows of this model do not share a batch; each was evaluated alone"
-            at_start, at_end = self._ends()
         noise = NOISE_ULPS * self.epsilon * torch.maximum(at_start.abs(), at_end.abs())
         delta = at_end - at_start
         goal = Goal(self.owner, delta, noise.nan_to_num(), self.epsilon, tol, budget)
@@ -208,57 +228,61 @@ class _Window:
                     self._blame_gradient(path, goal, why)
             self._drop_failed(process)
             results |= self._collect(process.settle(), goal)
-            if progress is not None:
-                done = {*results, *self.failures}
-                left = {self.example_of[p] for p in range(len(self.example_of)) if p not in done}
-                total = self.example_of[-1] + 1
-                progress(Progress(int(self.spent.sum()), len(left), total))
+            left = {e for p, e in enumerate(self.example_of) if p not in results}
+            left -= {self.example_of[p] for p in self.failures}
+            yield int(self.spent.sum()), self.example_of[-1] + 1 - len(left)
         yield from self._merge(results, at_start, at_end)
 
     # -- evaluation -----------------------------------------------------------------------------
 
     def _ends(self) -> tuple[Tensor, Tensor]:
-        """F at the two ends of every path, without gradients."""
+        """F at the two ends of every path, without gradients; finds out whether rows mix."""
         first = torch.searchsorted(self.owner, torch.arange(len(self.example_of)))
         last = torch.cat([first[1:], torch.tensor([len(self.owner)])]) - 1
         count = len(first)
-        t = torch.tensor([0.0, 1.0], dtype=torch.float64).repeat_interleave(count)
-        request = Request(torch.cat([first, last]), t)
-        value = torch.full((2 * count,), torch.nan, dtype=torch.float64)
+        shortest = int(self.batch.room[self.leg_example[first]].argmax())
+        # A point between the ends of the shortest input is what maxima, norms and padding change.
+        leg = torch.cat([first, last, first[[shortest]]])
+        t = torch.tensor([0.0] * count + [1.0] * count + [0.5], dtype=torch.float64)
+        request = Request(leg, t)
+        value = torch.full((len(t),), torch.nan, dtype=torch.float64)
         self.epsilon = torch.finfo(torch.float64).eps
         for rows, piece in self._evaluate(request, gradients=False):
             value[rows] = piece.value.to("cpu", torch.float64)
             self.epsilon = max(self.epsilon, torch.finfo(piece.value.dtype).eps)
-        return value[:count], value[count:]
+        if not self.alone and self._rows_mix(request, value):
+            self.alone = True
+            self.shrink = 2**62
+            self.note = "rows of this model do not share a batch; each was evaluated alone"
+            return self._ends()
+        return value[:count], value[count : 2 * count]
 
-    def _rows_mix(self, at_start: Tensor, at_end: Tensor) -> bool:
-        """Does a point of the shortest input's path give alone what it gives among other rows?
-
-        The others are its path's ends and the longest input: none of them can hide what a
-        maximum, a norm or padding does to the point between.
-        """
-        paths = [p for p in range(len(self.example_of)) if p not in self.failures]
-        if not paths:
-            return False
-        room = self.batch.room[self.example_of].tolist()
-        first, last = max(paths, key=room.__getitem__), min(paths[::-1], key=room.__getitem__)
-        between = int((self.owner == first).nonzero()[0])
-        leg = torch.tensor([between, between, between, int((self.owner == last).nonzero()[-1])])
-        t = torch.tensor([0.5, 0.0, 1.0, 1.0], dtype=torch.float64)
-        rows = next(c for c in self.batch.chunks(self.leg_example[leg], self.shrink) if 0 in c)
-        try:
-            among = float(self._pass(leg[rows], t[rows], False).value[rows == 0])
-            alone = float(self._pass(leg[:1], t[:1], False).value)
-            scale = float(torch.cat([at_start, at_end]).nan_to_num().abs().max())
-            close = max(MIXING_TOLERANCE, NOISE_ULPS * self.epsilon) * max(scale, abs(alone))
-            if not abs(among - alone) > close:
-                return False
-            if abs(float(self._pass(leg[:1], t[:1], False).value) - alone) <= close:
-                return True
-            self.note = "the model gives another output for the same input each time it is asked"
-        except Exception:
-            pass  # a model that raises here is asked again in the rounds, and judged there
+    def _rows_mix(self, request: Request, value: Float[Tensor, " rows"]) -> bool:
+        """Do two rows of a real chunk give alone what they gave among the others?"""
+        chunk = next(self.batch.chunks(self.leg_example[request.leg], self.shrink))
+        for row in {int(chunk[len(chunk) // 2]), len(request.t) - 1}:
+            own = self.owner[request.leg] == self.owner[request.leg[row]]
+            among, scale = float(value[row]), float(value[own].abs().max())
+            try:
+                alone = float(self._alone(request, row, 1))
+                close = max(MIXING_TOLERANCE, NOISE_ULPS * self.epsilon) * max(scale, abs(alone))
+                gap = abs(among - alone)
+                if not gap > close:
+                    continue
+                if abs(float(self._alone(request, row, 1)) - alone) > close:
+                    self.note = "the model gives another output for the same input every time"
+                    return False
+                # Rounding in a batch of another size shows between equal rows as well.
+                twice = abs(float(self._alone(request, row, 2)) - alone)
+                if gap > ROUNDING_REACH * close or twice < gap / 10:
+                    return True
+            except Exception:
+                continue  # a model that raises is asked again in the rounds, and judged there
         return False
+
+    def _alone(self, request: Request, row: int, copies: int) -> Tensor:
+        rows = torch.full((copies,), row)
+        return self._pass(request.leg[rows], request.t[rows], False).value[0]
 
     def _evaluate(
         self, request: Request, gradients: bool = True
@@ -273,8 +297,8 @@ class _Window:
             try:
                 piece = self._pass(request.leg[rows], request.t[rows], gradients)
                 broken = self._not_finite(piece)
-            except IGError:
-                raise
+            except (InputError, OutputError, NoGradientError):
+                raise  # the call is wrong, not one example of it
             except Exception as error:
                 if len(rows) > 1:
                     half = len(rows) // 2
@@ -345,11 +369,9 @@ class _Window:
     ) -> None:
         """Note why the example of this row cannot be explained."""
         path = int(self.owner[request.leg[row]])
+        failure: IGError
         if error is not None:
-            failure: Exception = ForwardError(
-                f"the model raised {type(error).__name__} at {self._place(request, row)}: {error}"
-            )
-            failure.__cause__ = error
+            failure = _forward_error(error, self._place(request, row))
         else:
             assert piece is not None
             what = "output" if not bool(torch.isfinite(piece.value[position])) else "gradient"
@@ -494,6 +516,13 @@ def _checked(output: Any, rows: int) -> Tensor:
             "logit or a probability instead of a class"
         )
     return output
+
+
+def _forward_error(error: Exception, place: str) -> IGError:
+    kind = "" if isinstance(error, ModelError) else f" {type(error).__name__}"
+    failure = ForwardError(f"the model raised{kind} at {place}: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -49,6 +49,7 @@ class Task:
             budget=self.budget,
             device=self.device,
             progress=self.progress,
+            total=len(self.examples),
         )
         return zip(self.examples, found, strict=True)
 
@@ -99,7 +100,7 @@ class GradientTimesInput(Method):
 
 
 def _one_shot(status: Status) -> Status:
-    return "failed" if status == "failed" else "exact"
+    return "failed" if status == "failed" else "one_shot"
 
 
 class Negated(Method):
@@ -147,7 +148,7 @@ class Random(Method):
                 total = sum(float(v.sum()) for v in values.values())
                 delta = integral.at_input - integral.at_baseline
                 integral = replace(
-                    integral, values=values, residual=total - delta, status="exact", reason="",
+                    integral, values=values, residual=total - delta, status="one_shot", reason="",
                     per_start=(),
                 )  # fmt: skip
             results.append(describe(task, example, integral, self.name))

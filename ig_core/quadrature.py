@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ig_core.errors import InputError
 
-Status = Literal["converged", "noise_floor", "budget", "failed", "exact"]
+Status = Literal["converged", "noise_floor", "budget", "failed", "one_shot"]
 """How an integral ended; :data:`ig_core.attribution.ADVICE` says what each one means."""
 
 

@@ -57,7 +57,7 @@ def test_scores_delta_and_top() -> None:
     [
         ("converged", True),
         ("noise_floor", True),
-        ("exact", True),
+        ("one_shot", False),
         ("budget", False),
         ("failed", False),
     ],

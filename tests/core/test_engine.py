@@ -266,3 +266,52 @@ def test_the_mean_over_starts_has_the_status_of_the_worst() -> None:
             tol=1e-6, budget=33, device=CPU,
         )  # fmt: skip
         assert found.status == "budget"
+
+
+def mixes(name: str) -> Callable[[ig.Rows], Tensor]:
+    """Models whose rows influence each other, each in a way that is easy to overlook."""
+
+    def forward(rows: ig.Rows) -> Tensor:
+        x = rows["x"]
+        own = torch.tanh(x).sum(1) + x[:, 0]
+        return {
+            "by position": own * torch.where(torch.arange(len(own)) == 0, 1.0, 0.5),
+            "running sum": own.cumsum(0),
+            "mean of the batch": own * (1 + 0.1 * own.mean()),
+            "beside a giant": own * (1 + 0.2 * x.mean(0).tanh().sum())
+            + 1e4 * torch.sigmoid(x[:, 0] - 20),
+        }[name]
+
+    return forward
+
+
+@pytest.mark.parametrize(
+    "name", ["by position", "running sum", "mean of the batch", "beside a giant"]
+)
+def test_rows_that_mix_are_noticed_and_evaluated_alone(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    data = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    data = torch.cat([data, torch.full((1, 3), 30.0, dtype=torch.float64)])
+    problems = [(ig.Example({"x": row}), [{"x": torch.zeros_like(row)}]) for row in data]
+    settings = {"tol": 1e-2, "budget": 512, "device": CPU}
+    found = list(integrate(mixes(name), problems, STACK, ig.Straight(), Adaptive(), **settings))
+    for together, problem in zip(found, problems, strict=True):
+        assert "do not share a batch" in together.reason
+        [alone] = integrate(mixes(name), [problem], STACK, ig.Straight(), Adaptive(), **settings)
+        apart = (together.values["x"] - alone.values["x"]).abs().sum()
+        assert apart <= 2e-2 * alone.values["x"].abs().sum()
+
+
+def test_rounding_of_a_small_difference_is_not_mixing() -> None:
+    """A gap between two large numbers in float32 depends on the batch it was computed in."""
+    network = torch.nn.Linear(64, 2)
+    with torch.no_grad():
+        network.bias.fill_(1e4)
+        network.weight.mul_(1e-2)
+    forward = lambda rows: network(rows["x"])[:, 0] - network(rows["x"])[:, 1]  # noqa: E731
+    rows = torch.randn(40, 64, generator=torch.Generator().manual_seed(0))
+    problems = [(ig.Example({"x": row}), [{"x": torch.zeros_like(row)}]) for row in rows]
+    found = integrate(
+        forward, problems, STACK, ig.Straight(), Adaptive(), tol=1e-2, budget=64, device=CPU
+    )
+    assert all("share a batch" not in integral.reason for integral in found)

@@ -17,7 +17,7 @@ def test_gradient_times_input_is_the_integrand_at_the_input() -> None:
     for result, row in zip(ig.attribute(cubic, X, method="gradient-x-input"), X, strict=True):
         torch.testing.assert_close(result.values, 3 * row**3)
         assert result.residual == pytest.approx(float(2 * (row**3).sum()))
-        assert (result.status, result.evaluations) == ("exact", 1)
+        assert (result.status, result.evaluations) == ("one_shot", 1)
         assert result.provenance["method"] == "gradient-x-input"
 
 
@@ -28,7 +28,7 @@ def test_gradient_times_input_is_relative_to_the_baseline() -> None:
 
 def test_gradient_times_input_never_warns_about_a_tolerance() -> None:
     assert all(
-        r.status == "exact"
+        r.status == "one_shot"
         for r in ig.attribute(torch.relu, X[:, 0], method="gradient-x-input", tol=1e-9)
     )
 
@@ -38,7 +38,7 @@ def test_negated_is_integrated_gradients_with_the_sign_turned() -> None:
     for a, b in zip(plain, negated, strict=True):
         assert torch.equal(b.values, -a.values)
         assert b.residual == pytest.approx(-2 * a.delta)
-        assert b.status == "exact" and b.error != b.error, "it converges to nothing"
+        assert b.status == "one_shot" and b.error != b.error, "it converges to nothing"
         assert (a.delta, b.provenance["method"]) == (b.delta, "negated")
 
 
@@ -79,7 +79,7 @@ def test_a_method_of_one_s_own_gets_the_whole_task() -> None:
                     at_input=float(at[0]),
                     at_baseline=float(at[1]),
                     residual=float(values.sum() - at[0] + at[1]),
-                    status="exact",
+                    status="one_shot",
                 )
                 results.append(result)
             return results

@@ -599,7 +599,9 @@ def test_every_method_fails_only_the_example_that_the_model_refuses(method: str)
     with pytest.warns(ig.IGWarning, match="the model raised ValueError"):
         failed, fine = ig.attribute(picky, X, method=method)
     assert failed.status == "failed" and isinstance(failed.cause, ig.ForwardError)
-    assert fine.converged and fine.delta == pytest.approx(float(cubic(X[1:])))
+    assert fine.status in ("converged", "one_shot") and fine.delta == pytest.approx(
+        float(cubic(X[1:]))
+    )
 
 
 @pytest.mark.parametrize("domain", [3, object(), ig.Domain])

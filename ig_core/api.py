@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +38,15 @@ from ig_core.report.bar import teller
 
 SMALLEST_BUDGET = 11
 
+CAPTUM = {
+    "baselines": "baseline=",
+    "additional_forward_args": "per_example= or shared=, by the names of the model's arguments",
+    "n_steps": "rule='gauss-legendre', steps=",
+    "internal_batch_size": "nothing: rows are packed into chunks that fit",
+    "return_convergence_delta": "nothing: every result has its residual",
+}
+"""What Captum's arguments are here."""
+
 
 def attribute(
     model: Any,
@@ -68,7 +79,11 @@ def attribute(
         model: what to explain; it is left exactly as it was found.
         inputs: one example, or a batch: a list, or a tensor whose first dimension counts
             examples. What an example is depends on the domain.
-        domain: name or instance of the domain; guessed from model and inputs if not given.
+        domain: name or instance of the domain; guessed from model and inputs if not given. The
+            built-in ones are ``"tensor"`` and those of the four plugins: ``"text"``
+            (:class:`ig_text.TextDomain`), ``"graphs"`` (:class:`ig_graphs.GraphDomain`),
+            ``"sequences"`` (:class:`ig_sequences.SequenceDomain`), ``"rl"``
+            (:class:`ig_rl.AgentDomain`).
         target: the number to explain: an index, a tuple with one index per output dimension, a
             function of the output, a list with one of these per example, or None where the
             output is a single number (some domains choose by themselves then).
@@ -87,7 +102,8 @@ def attribute(
         seed: of everything random.
         strict: raise instead of warning when an example fails or misses the tolerance.
         progress: True for a bar, or a function that is told the progress.
-        **domain_options: options of the domain, such as ``tokenizer=``.
+        **domain_options: options of the domain, such as ``tokenizer=``; they are documented with
+            its class: ``help(ig_text.TextDomain)``, or ``help(ig.plugins().domain("tensor"))``.
 
     Returns:
         One :class:`Attribution` for one example, a list for a batch (empty for an empty batch).
@@ -197,12 +213,27 @@ def _domain(
     if domain is not None and not isinstance(domain, str):
         raise InputError(f"domain must be a name or a Domain (got {domain!r})")
     found = manager.guess(model, inputs) if domain is None else manager.domain(domain)
-    try:
-        return found(model, **options)
-    except TypeError as error:
-        if "argument" in str(error) and "__init__" in str(error):
-            raise InputError(f"options of domain {found.name!r}: {error}") from error
-        raise
+    guessed = " (guessed: domain= names another)" if domain is None else ""
+    _check_options(found, options, f"domain {found.name!r}{guessed}")
+    return found(model, **options)
+
+
+def _check_options(domain: type[Domain], options: Mapping[str, Any], called: str) -> None:
+    _, *takes = inspect.signature(domain).parameters.values()  # all but the model
+    known = [p.name for p in takes if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    anything = any(p.kind == p.VAR_KEYWORD for p in takes)
+    for name in options if not anything else ():
+        if name in known:
+            continue
+        if name in CAPTUM:
+            raise InputError(f"Captum's {name!r} is here {CAPTUM[name]}")
+        close = difflib.get_close_matches(name, [*known, *inspect.signature(attribute).parameters])
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        told = ", ".join(known) or "none"
+        raise InputError(f"{called} has no option {name!r}{hint} Options: {told}")
+    for p in takes:
+        if p.name in known and p.default is p.empty and p.name not in options:
+            raise InputError(f"{called} needs the option {p.name!r}; see help({domain.__name__})")
 
 
 def _component(manager: PluginManager, kind: str, given: Any, base: type, domain: str) -> Any:
@@ -273,7 +304,12 @@ def _starts(
     elif isinstance(baseline, (Tensor, Mapping, tuple)):
         baseline = Given(_own_part(baseline, example, position, len(examples)))
     elif callable(baseline) and not isinstance(baseline, (Baseline, type)):
-        return Given(baseline(example)).starts(example, domain, torch.Generator())
+        try:
+            found = baseline(example)
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise BaselineError(f"the baseline's function raised {told}") from error
+        return Given(found).starts(example, domain, torch.Generator())
     elif not isinstance(baseline, (str, Baseline)):
         raise BaselineError(
             "a baseline is a name, a Baseline, a number, a tensor, a mapping, a function or a list "
@@ -281,8 +317,8 @@ def _starts(
         )
     chosen = _component(manager, "baseline", baseline, Baseline, domain.name)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + position)
-    found: Sequence[Inputs] = chosen.starts(example, domain, generator)
-    return found
+    starts: Sequence[Inputs] = chosen.starts(example, domain, generator)
+    return starts
 
 
 def _own_part(given: Any, example: Example, position: int, count: int) -> Inputs:
@@ -320,6 +356,8 @@ def _checked(example: Example, position: int) -> Example:
     if not example.inputs:
         raise InputError(f"example {position} has no input tensor")
     for name, value in example.inputs.items():
+        if value.device.type == "meta":
+            raise InputError(f"input {name!r} of example {position} is on 'meta', without numbers")
         if value.layout != torch.strided:
             raise InputError(
                 f"input {name!r} of example {position} is sparse ({value.layout}), along which "

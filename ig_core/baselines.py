@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -50,12 +51,16 @@ class Constant(Baseline):
     name = "constant"
 
     def __init__(self, value: float) -> None:
-        self.value = value
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise BaselineError(f"a constant baseline is a number (got {value!r})")
+        self.value: float = float(value)
 
     def starts(
         self, example: Example, domain: Domain, generator: torch.Generator
     ) -> Sequence[Inputs]:
-        return [{n: torch.full_like(v, self.value) for n, v in example.inputs.items()}]
+        # By way of float64: what the dtype cannot hold becomes infinite, which is refused later.
+        wide = torch.tensor(self.value, dtype=torch.float64)
+        return [{n: wide.to(v).expand_as(v).clone() for n, v in example.inputs.items()}]
 
 
 class Given(Baseline):
@@ -83,7 +88,7 @@ class Mean(Baseline):
     def starts(
         self, example: Example, domain: Domain, generator: torch.Generator
     ) -> Sequence[Inputs]:
-        return [{n: v.mean(0) for n, v in _named(self.data, example).items()}]
+        return [{n: v.mean(0) for n, v in _data_set(self.data, example).items()}]
 
 
 class Samples(Baseline):
@@ -101,10 +106,8 @@ class Samples(Baseline):
     def starts(
         self, example: Example, domain: Domain, generator: torch.Generator
     ) -> Sequence[Inputs]:
-        data = _named(self.data, example)
-        size = len(next(iter(data.values())))
-        if size == 0:
-            raise BaselineError("the data set to sample baselines from is empty")
+        data = _data_set(self.data, example)
+        size = min(map(len, data.values()))
         drawn = torch.randint(size, (self.count,), generator=generator)
         return [{name: value[i] for name, value in data.items()} for i in drawn.tolist()]
 
@@ -155,6 +158,19 @@ def _named(value: Tensor | Inputs, example: Example) -> Inputs:
             f"{sorted(example.inputs)} (got one tensor)"
         )
     return dict.fromkeys(example.inputs, value)
+
+
+def _data_set(data: Tensor | Inputs, example: Example) -> Inputs:
+    named = _named(data, example)
+    for name, value in named.items():
+        if not isinstance(value, Tensor) or not value.dim() or not value.is_floating_point():
+            raise BaselineError(
+                f"the baselines' data set for {name!r} must be a tensor of floating-point numbers "
+                f"whose first dimension counts examples (got {_described(value)})"
+            )
+        if not len(value):
+            raise BaselineError("the data set to take baselines from is empty")
+    return named
 
 
 def _described(value: Any) -> str:

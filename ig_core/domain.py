@@ -74,8 +74,12 @@ class Domain(ABC):
         """Where the path starts when the user does not say; zeros by default."""
         return {name: torch.zeros_like(value) for name, value in example.inputs.items()}
 
-    def render(self, attribution: Attribution, fmt: str = "text") -> str:
-        """A view of one attribution as ``"text"`` or as an ``"html"`` fragment."""
+    @classmethod
+    def render(cls, attribution: Attribution, fmt: str = "text") -> str:
+        """A view of one attribution as ``"text"`` or as an ``"html"`` fragment.
+
+        Of the class, so that a result that is kept does not keep the model with it.
+        """
         card = attribution.card()
         return html.bars(card) if fmt == "html" else text.table(card)
 

@@ -75,6 +75,8 @@ class Piecewise(Straight):
 
 def _as_inputs(point: Tensor | Inputs, example: Example) -> Inputs:
     named = dict.fromkeys(example.inputs, point) if isinstance(point, Tensor) else point
+    if not isinstance(named, Mapping) or not all(isinstance(v, Tensor) for v in named.values()):
+        raise InputError(f"a point of a piecewise path must be a tensor (got {point!r:.80})")
     wanted = {name: tuple(value.shape) for name, value in example.inputs.items()}
     got = {name: tuple(value.shape) for name, value in named.items()}
     if wanted != got:

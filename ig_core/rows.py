@@ -81,7 +81,7 @@ class Targets:
         indices = [_indices(target) for target in targets]
         if len({len(index) for index in indices}) > 1:
             raise TargetError(f"targets of one call must have one length (got {indices[:3]})")
-        self.table = torch.tensor(indices)
+        self.table = torch.tensor(indices, dtype=torch.long)
         self.bounds = self.table.amax(0).tolist()
 
     def select(self, outputs: Tensor, example: Tensor) -> Tensor:
@@ -94,7 +94,8 @@ class Targets:
             raise OutputError(
                 f"the model must give one output per row: expected first dimension "
                 f"{len(example)} (got shape {tuple(outputs.shape)}); a mean or sum over the "
-                "batch has to be left out"
+                "batch has to be left out, and one example is x[:1]: a tensor is a batch, its "
+                "first dimension counts examples"
             )
         shape = tuple(outputs.shape[1:])
         if self.table is None:
@@ -123,11 +124,11 @@ class Targets:
 def _indices(target: Target) -> tuple[int, ...]:
     index = target if isinstance(target, tuple) else (target,)
     whole = (i for i in index if isinstance(i, (int, np.integer)) and not isinstance(i, bool))
-    good = tuple(int(i) for i in whole if i >= 0)
+    good = tuple(int(i) for i in whole if 0 <= i < 2**63)
     if len(good) != len(index) or not index:
         raise TargetError(
-            "a target is an index of at least 0, a tuple of them, a function or None "
-            f"(got {target!r})"
+            "a target is an index of at least 0 (and below 2**63), a tuple of them, a function "
+            f"or None (got {target!r})"
         )
     return good
 

@@ -20,6 +20,9 @@ Selector = str | int | Callable[[Any], Tensor] | None
 """The part of a tuple, dict or ModelOutput to explain: its key, position, or a function of it."""
 
 
+ONE = "; a tensor is a batch: its first dimension counts examples, and x[:1] is the first alone"
+
+
 @dataclass(frozen=True, eq=False)
 class _Part:
     """One example cut out of a batch, with its own extra arguments."""
@@ -78,7 +81,7 @@ class TensorDomain(Domain):
             if len(set(counts.values())) != 1 or -1 in counts.values():
                 raise InputError(
                     "all inputs need the same first dimension, which counts examples "
-                    f"(got shapes { {n: tuple(v.shape) for n, v in batch.items()} })"
+                    f"(got shapes { {n: tuple(v.shape) for n, v in batch.items()} }){ONE}"
                 )
             count = next(iter(counts.values()))
             named = [{n: v[i] for n, v in batch.items()} for i in range(count)]
@@ -92,7 +95,7 @@ class TensorDomain(Domain):
                 got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise InputError(
                     f"per_example[{name!r}] needs one row for each of {count} examples "
-                    f"(got {got}); an argument that is the same for all goes into shared"
+                    f"(got {got}); an argument that is the same for all goes into shared{ONE}"
                 )
         return [
             _Part(one, {n: v[i] for n, v in self.per_example.items()})
@@ -128,6 +131,8 @@ class TensorDomain(Domain):
                     f"{name!r} must be a tensor (got {type(value).__name__}); "
                     "torch.as_tensor(...) makes one of an array"
                 )
+            if value.is_nested:
+                raise InputError(f"{name!r} is nested: pass the list [*x.unbind()], and layouts=")
         if not named:
             raise InputError("there is no input tensor (got an empty collection)")
         self._names = tuple(named)

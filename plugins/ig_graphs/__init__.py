@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ig_core import BenchmarkCase, Domain, hookimpl
+from ig_graphs.domain import GraphDomain
+
+__all__ = ["GraphDomain"]
 
 
 @hookimpl
 def ig_domains() -> list[type[Domain]]:
-    from ig_graphs.domain import GraphDomain
-
     return [GraphDomain]
 
 

@@ -164,7 +164,8 @@ class GraphDomain(Domain):
             outputs = outputs[rows[_NODE]]
         return rows.select(outputs)
 
-    def render(self, attribution: Attribution, fmt: str = "text") -> str:
+    @classmethod
+    def render(cls, attribution: Attribution, fmt: str = "text") -> str:
         rest = super().render(attribution, fmt)
         return view.drawing(attribution) + rest if fmt == "html" else rest
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ig_core import Baseline, BenchmarkCase, Domain, hookimpl
+from ig_rl.domain import AgentDomain
+
+__all__ = ["AgentDomain"]
 
 
 @hookimpl
 def ig_domains() -> list[type[Domain]]:
-    from ig_rl.domain import AgentDomain
-
     return [AgentDomain]
 
 

@@ -126,7 +126,8 @@ class AgentDomain(Domain):
             return super().baseline(example)
         return {"observation": self.visited_mean()}
 
-    def render(self, attribution: Attribution, fmt: str = "text") -> str:
+    @classmethod
+    def render(cls, attribution: Attribution, fmt: str = "text") -> str:
         return view.around(super().render(attribution, fmt), attribution, fmt)
 
     def preprocessed(self, observations: Any) -> Float[Tensor, "examples ..."]:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from ig_core import Analysis, Baseline, BenchmarkCase, Domain, hookimpl
 from ig_sequences.decay import Decay, attribution_decay
+from ig_sequences.domain import SequenceDomain
 
-__all__ = ["Decay", "attribution_decay"]
+__all__ = ["Decay", "SequenceDomain", "attribution_decay"]
 
 
 @hookimpl
 def ig_domains() -> list[type[Domain]]:
-    from ig_sequences.domain import SequenceDomain
-
     return [SequenceDomain]
 
 

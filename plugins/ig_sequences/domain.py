@@ -146,7 +146,8 @@ class SequenceDomain(Domain):
         run = self._by_length if self.lengths_name is None else self._outputs
         return rows.select(run(x, lengths))
 
-    def render(self, attribution: Attribution, fmt: str = "text") -> str:
+    @classmethod
+    def render(cls, attribution: Attribution, fmt: str = "text") -> str:
         return view.strip(attribution) if fmt == "html" else super().render(attribution, fmt)
 
     @contextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ig_core import Baseline, BenchmarkCase, Domain, hookimpl
+from ig_text.domain import TextDomain
+
+__all__ = ["TextDomain"]
 
 
 @hookimpl
 def ig_domains() -> list[type[Domain]]:
-    from ig_text.domain import TextDomain
-
     return [TextDomain]
 
 

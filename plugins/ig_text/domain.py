@@ -142,7 +142,8 @@ class TextDomain(Domain):
         vector = self.token_embedding("pad") if has_pad else self.mean_embedding
         return self.with_vector(example, vector)
 
-    def render(self, attribution: Attribution, fmt: str = "text") -> str:
+    @classmethod
+    def render(cls, attribution: Attribution, fmt: str = "text") -> str:
         return heat_map(attribution) if fmt == "html" else super().render(attribution, fmt)
 
     # -- what baselines are made of -------------------------------------------------------------

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import time
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -157,3 +159,95 @@ def test_a_warm_call_on_a_tiny_network_costs_milliseconds() -> None:
         ig.attribute(net, states, target=0, rule="gauss-legendre", steps=50, tol=0.999)
         times.append(time.perf_counter() - begin)
     assert min(times) < 0.25
+
+
+class Tuned(Words):
+    """A domain with one option that it needs and one that it does not."""
+
+    name = "tuned"
+
+    def __init__(self, model: object, *, tokenizer: object, gain: float = 1.0) -> None:
+        super().__init__(model)
+
+    @classmethod
+    def accepts(cls, model: object, raw: object) -> bool:
+        return raw == "12"
+
+
+@pytest.fixture
+def tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ig.PluginManager, "domain", lambda self, name: Tuned)
+    monkeypatch.setattr(ig.PluginManager, "guess", lambda self, model, raw: Tuned)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"domain": "tuned", "tokeniser": 1},
+            r"^domain 'tuned' has no option 'tokeniser'; did you mean 'tokenizer'\? "
+            r"Options: tokenizer, gain$",
+        ),
+        (
+            {"tokenizer": 1, "size": 1},
+            r"^domain 'tuned' \(guessed: domain= names another\) has no option 'size'\. Options: ",
+        ),
+        ({"domain": "tuned"}, r"^domain 'tuned' needs the option 'tokenizer'; see help\(Tuned\)$"),
+        ({"tokenizer": 1, "targets": 1}, "did you mean 'target'"),
+        ({"baselines": 0}, "^Captum's 'baselines' is here baseline=$"),
+        ({"additional_forward_args": ()}, "per_example= or shared="),
+        ({"n_steps": 50}, "rule='gauss-legendre', steps="),
+        ({"internal_batch_size": 8}, "nothing: rows are packed"),
+    ],
+)
+def test_an_option_that_the_domain_lacks_is_told_in_words(
+    tuned: None, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ig.InputError, match=message):
+        ig.attribute(squares, "12", **options)
+
+
+def test_a_mistake_inside_a_domain_is_not_taken_for_a_wrong_option(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broken(Words):
+        def __init__(self, model: object) -> None:
+            super().__init__(model, 2)
+
+    monkeypatch.setattr(ig.PluginManager, "domain", lambda self, name: Broken)
+    with pytest.raises(TypeError, match="positional"):
+        ig.attribute(squares, "12", domain="broken")
+
+
+def test_the_help_of_attribute_names_the_domains_and_their_options() -> None:
+    told = ig.attribute.__doc__ or ""
+    for name in ("TextDomain", "GraphDomain", "SequenceDomain", "AgentDomain", "help("):
+        assert name in told
+
+
+def test_a_result_does_not_keep_the_model_alive() -> None:
+    net = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))
+    [result, _] = ig.attribute(net, X)
+    kept = weakref.ref(net)
+    del net
+    gc.collect()
+    assert kept() is None
+    assert "residual" in result.to_text() and result.to_html()
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.ones(2, 2, device="meta"), "is on 'meta', without numbers"),
+        (torch.nested.nested_tensor(list(X), layout=torch.jagged), r"is nested: pass the list"),
+    ],
+)
+def test_tensors_without_plain_numbers_are_refused(x: Tensor, message: str) -> None:
+    with pytest.raises(ig.InputError, match=message):
+        ig.attribute(squares, x)
+
+
+@pytest.mark.parametrize("point", [3, "a", {"x": 3}])
+def test_a_point_of_a_piecewise_path_is_a_tensor(point: object) -> None:
+    with pytest.raises(ig.InputError, match="a point of a piecewise path must be a tensor"):
+        ig.attribute(squares, X, path=ig.Piecewise([point]))

@@ -87,3 +87,30 @@ def test_the_provenance_names_the_baseline() -> None:
         ([0.0, ig.Zeros()], [0.0, "zeros"]),
     ):
         assert ig.attribute(linear, X, baseline=baseline)[0].provenance["baseline"] == told
+
+
+@pytest.mark.parametrize("value", ["a", None, True, torch.ones(2)])
+def test_a_constant_is_a_number(value: object) -> None:
+    with pytest.raises(ig.BaselineError, match="a constant baseline is a number"):
+        ig.Constant(value)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "message"),
+    [
+        (1e39, "the baseline of 'x' holds NaN or infinity"),
+        (ig.Mean(torch.tensor([[1, 2], [3, 4]])), "floating-point numbers .*torch.int64"),
+        (ig.Mean(torch.zeros(0, 2)), "is empty"),
+        (ig.Samples(torch.tensor(1.0)), r"first dimension counts examples \(got .*shape \(\)"),
+        (ig.Samples({"x": [1.0]}), r"\(got list\)"),
+        (lambda example: example["x"], "the baseline's function raised TypeError"),
+    ],
+)
+def test_a_baseline_that_cannot_start_a_path_is_named(baseline: object, message: str) -> None:
+    with pytest.raises(ig.BaselineError, match=message):
+        starts(baseline)
+
+
+def test_a_number_beyond_float32_is_a_start_in_float64() -> None:
+    [first, _] = starts(1e39, X.double())
+    assert first == pytest.approx([1e39, 1e39], rel=1e-12)

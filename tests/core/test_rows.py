@@ -104,3 +104,14 @@ def test_half_precision_is_packed_in_single() -> None:
     packed = Batch([ig.Example({"x": torch.zeros(2, dtype=torch.float16)})], {"x": ig.Stack()}, CPU)
     assert packed.inputs["x"].values.dtype == torch.float32
     assert packed.dtypes == {"x": torch.float16}
+
+
+@pytest.mark.parametrize("target", [10**30, 2**63, (0, 10**30)])
+def test_a_target_beyond_all_tensors_is_refused(target: object) -> None:
+    with pytest.raises(ig.TargetError, match=r"below 2\*\*63"):
+        Targets([target])
+
+
+def test_the_largest_index_is_out_of_range_like_any_other() -> None:
+    with pytest.raises(ig.TargetError, match="out of range"):
+        Targets([2**63 - 1]).select(torch.ones(1, 2), torch.tensor([0]))

@@ -148,3 +148,14 @@ def test_one_ready_made_domain_serves_several_calls() -> None:
     torch.testing.assert_close(values(pair, "x1"), X**2)
     with pytest.raises(ig.InputError, match=r"options \['units'\] belong to the domain"):
         ig.attribute(domain.model, X, domain=domain, units=None)
+
+
+def test_a_single_example_without_its_dimension_is_told_about_the_batch() -> None:
+    class Gated(nn.Module):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return (x * mask).sum(-1)
+
+    with pytest.raises(ig.OutputError, match=r"one example is x\[:1\]: a tensor is a batch"):
+        ig.attribute(Gated(), X[0], per_example={"mask": torch.ones(2)})
+    with pytest.raises(ig.InputError, match=r"x\[:1\] is the first alone"):
+        ig.attribute(Gated(), X, per_example={"mask": torch.ones(2)})

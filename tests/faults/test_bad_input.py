@@ -223,7 +223,7 @@ def test_units_that_do_not_fit_the_input_are_refused(index: dict[str, Tensor], t
 
 
 def test_an_unknown_option_is_refused() -> None:
-    refused(ig.InputError, "options of domain 'tensor'", "'targt'", targt=0)
+    refused(ig.InputError, "domain 'tensor'", "no option 'targt'; did you mean 'target'", targt=0)
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:77"])

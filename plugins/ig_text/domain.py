@@ -16,6 +16,8 @@ from ig_core import (
     BaselineError,
     Domain,
     Example,
+    ForwardError,
+    IGError,
     InputError,
     Layout,
     ModelError,
@@ -25,7 +27,7 @@ from ig_core import (
     Site,
     Stack,
 )
-from ig_text.view import heat_map
+from ig_text.view import heat_map, line
 from ig_text.words import words
 
 Head = Callable[[Float[Tensor, "rows width"]], Float[Tensor, "rows ..."]]
@@ -52,6 +54,7 @@ class TextDomain(Domain):
         head: for an encoder, a function of its sentence embedding that gives one number or
             several per row, such as a linear layer or a cosine to another sentence.
         pool: how token states become a sentence embedding: their ``"mean"``, or the ``"first"``.
+        class_names: one per output; those of ``model.config.id2label`` by default.
 
     Raises:
         InputError: the model is no encoder with word embeddings, or the options do not suit it.
@@ -68,9 +71,11 @@ class TextDomain(Domain):
         tokenizer: Any,
         head: Head | None = None,
         pool: Literal["mean", "first"] = "mean",
+        class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(model)
         _check(model, tokenizer, head, pool)
+        self.class_names = _class_names(class_names, model, head)
         self.tokenizer = tokenizer
         self.head = head
         self.pool = pool
@@ -104,6 +109,8 @@ class TextDomain(Domain):
         if not texts:
             raise InputError(f"expected a text or a tuple of two texts (got {raw!r:.80})")
         encoding = self._tokenized(texts)
+        tokens = self.tokenizer.convert_ids_to_tokens(encoding["input_ids"])
+        self._check_vocabulary(encoding["input_ids"], tokens)
         context = {
             name: torch.tensor(encoding[name], device=self.embedding.weight.device)
             for name in self._context
@@ -113,12 +120,11 @@ class TextDomain(Domain):
             embeddings = self.embedding(context["input_ids"])
             if target is None or not self._verified:
                 row = {name: value[None] for name, value in context.items()}
-                outputs = self._outputs(row)
+                outputs = self._plain(texts, row)
                 if not self._verified:
                     self._verify(outputs, embeddings[None], row)
                 if target is None and outputs.numel() > 1:
                     classes = outputs.flatten().topk(2).indices.cpu()
-        tokens = self.tokenizer.convert_ids_to_tokens(encoding["input_ids"])
         return Example(
             inputs={"embeddings": embeddings},
             context={**context, "classes": classes},
@@ -144,7 +150,9 @@ class TextDomain(Domain):
 
     @classmethod
     def render(cls, attribution: Attribution, fmt: str = "text") -> str:
-        return heat_map(attribution) if fmt == "html" else super().render(attribution, fmt)
+        if fmt == "html":
+            return heat_map(attribution)
+        return f"{line(attribution)}\n\n{super().render(attribution, fmt)}"
 
     # -- what baselines are made of -------------------------------------------------------------
 
@@ -179,7 +187,38 @@ class TextDomain(Domain):
 
     # -- the model ------------------------------------------------------------------------------
 
+    def _plain(self, texts: Sequence[str], row: Mapping[str, Tensor]) -> Float[Tensor, "1 ..."]:
+        """The output of the plain call on one text."""
+        try:
+            outputs = self._outputs(row)
+        except IGError:
+            raise
+        except Exception as error:
+            told = f"{type(error).__name__} on {' / '.join(texts)!r:.80}: {error}"
+            raise ForwardError(f"the model raised {told}") from error
+        if self.class_names and outputs.numel() != len(self.class_names):
+            raise InputError(
+                f"class_names must hold {outputs.numel()} names, one per output "
+                f"(got {len(self.class_names)})"
+            )
+        return outputs
+
+    def _check_vocabulary(self, ids: Sequence[int], tokens: Sequence[str]) -> None:
+        known = self.embedding.num_embeddings
+        if beyond := [(i, token) for i, token in zip(ids, tokens, strict=True) if i >= known]:
+            raise InputError(
+                f"the tokenizer's vocabulary is larger than the model's, {known} (got id "
+                f"{beyond[0][0]} for {beyond[0][1]!r}); pass the model's own tokenizer, or call "
+                "model.resize_token_embeddings(len(tokenizer)) before training"
+            )
+
     def _tokenized(self, texts: Sequence[str]) -> Any:
+        for text in texts:
+            if lone := next((c for c in text if "\ud800" <= c <= "\udfff"), ""):
+                raise InputError(
+                    f"a text holds {lone!r} at character {text.index(lone)}, half of a surrogate "
+                    "pair; decode it with errors='replace'"
+                )
         if not all(text.strip() for text in texts):
             raise InputError(f"a text is empty (got {texts!r:.80})")
         encoding = self.tokenizer(
@@ -250,16 +289,31 @@ class TextDomain(Domain):
         """What is explained, in words."""
         if callable(target):
             return getattr(target, "__name__", "a function of the output")
-        names = {} if self.head is not None else self.model.config.id2label or {}
         chosen = list(classes) if target is None else [target]
-        told = [str(names.get(c, f"output {c}")) for c in chosen if c != -1]
+        told = [self._class_name(c) for c in chosen if c != -1]
+        if target is None and told:
+            told[0] += " (predicted)"
         return " minus ".join(told) or getattr(self.head, "__name__", "the output")
+
+    def _class_name(self, index: Any) -> str:
+        known = isinstance(index, int) and 0 <= index < len(self.class_names)
+        return self.class_names[index] if known else f"output {index}"
 
 
 def _texts(raw: Any) -> tuple[str, ...]:
     """The text or the two texts of one raw input; none if it is something else."""
     texts = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw,)
     return texts if all(isinstance(text, str) for text in texts) else ()
+
+
+def _class_names(given: Any, model: Any, head: Any) -> tuple[str, ...]:
+    """The given names, or those that the config has for the model's own outputs."""
+    if given is None:
+        own = {} if head is not None else model.config.id2label or {}
+        return tuple(str(own[i]) for i in sorted(own)) if [*own] == [*range(len(own))] else ()
+    if isinstance(given, str) or not all(isinstance(name, str) for name in given):
+        raise InputError(f"class_names must be a list of strings (got {given!r:.80})")
+    return tuple(given)
 
 
 def _check(model: Any, tokenizer: Any, head: Any, pool: Any) -> None:

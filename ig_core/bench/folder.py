@@ -16,10 +16,16 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
 
 from ig_core.attribution import Attribution
-from ig_core.bench.journal import Journal, sync_folder
+from ig_core.bench.journal import Journal
 from ig_core.errors import StorageError
+from ig_core.files import write_text
 
 FORMAT = "ig_core.run/1"
+
+_FIELDS = {"written": str, "plan": dict, "environment": dict}
+_PLAN = {"suite": str, "settings": dict, "cases": list, "methods": dict, "metrics": dict,
+         "cells": list}  # fmt: skip
+_WHOLE = ("run.json", "report.html")
 
 
 @dataclass(frozen=True)
@@ -70,13 +76,14 @@ class RunFolder:
             for ending in ("safetensors", "html", "partial")
             for file in (self.path / "attr").glob(f"*.{ending}")
         ]
+        own += [file for name in _WHOLE for file in self.path.glob(f".{name}.*.partial")]
         for file in own:
             file.unlink(missing_ok=True)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write ``run.json``."""
         text = json.dumps({"format": FORMAT, **record}, indent=1, allow_nan=False)
-        write_whole(self.path / "run.json", text + "\n")
+        write_text(self.path / "run.json", text + "\n")
 
     def read(self) -> dict[str, Any]:
         """What :meth:`write` wrote.
@@ -93,6 +100,11 @@ class RunFolder:
             raise StorageError(f"{str(file)!r} is damaged ({error}); --fresh starts anew") from None
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise StorageError(f"{str(file)!r} is no run of format {FORMAT}; --fresh starts anew")
+        lost = _lost(record, _FIELDS) or _lost(record["plan"], _PLAN)
+        if lost:
+            raise StorageError(
+                f"{str(file)!r} is damaged (without a proper {lost!r}); --fresh starts anew"
+            )
         return record
 
     def keep(self, key: str, number: int, attribution: Attribution, fragment: str) -> None:
@@ -103,7 +115,7 @@ class RunFolder:
         except OSError as error:
             raise StorageError(f"cannot make {str(folder)!r}: {error.strerror}") from error
         attribution.save(folder / f"{key}-{number}.safetensors")
-        write_whole(folder / f"{key}-{number}.html", fragment)
+        write_text(folder / f"{key}-{number}.html", fragment)
 
     def fragments(self, key: str) -> dict[int, str]:
         """The drawings that were kept of a cell, by number of the example."""
@@ -121,11 +133,10 @@ def case_folder(name: str) -> Iterator[Path]:
     Raises:
         StorageError: it cannot be made.
     """
-    root = Path(os.environ.get("IG_CACHE_DIR") or user_cache_dir("ig_core")) / "cases"
-    folder = root / slug(name)
+    folder = _cache(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / f"{folder.name}.lock")
+        lock = FileLock(folder.with_name(f"{folder.name}.lock"))
         lock.acquire()
     except OSError as error:
         raise StorageError(
@@ -137,6 +148,12 @@ def case_folder(name: str) -> Iterator[Path]:
         lock.release()
 
 
+def cached(name: str) -> bool:
+    """Whether a case has made something already, so that it loads fast."""
+    folder = _cache(name)
+    return folder.is_dir() and any(folder.iterdir())
+
+
 def slug(name: str) -> str:
     """A file name for any text: it never leaves its folder, and two texts never share one.
 
@@ -146,22 +163,15 @@ def slug(name: str) -> str:
     plain = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-")[:60]
     if plain and plain == name:
         return plain
-    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
+    digest = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    return f"{plain}-{digest}".lstrip("-")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
+def _lost(record: Mapping[str, Any], fields: Mapping[str, type]) -> str:
+    """The first field that a record lacks or holds as another type; empty if none."""
+    return next((n for n, kind in fields.items() if not isinstance(record.get(n), kind)), "")
 
-    Raises:
-        StorageError: it cannot be written.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise StorageError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+def _cache(name: str) -> Path:
+    root = Path(os.environ.get("IG_CACHE_DIR") or user_cache_dir("ig_core"))
+    return root.absolute() / "cases" / slug(name)

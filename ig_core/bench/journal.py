@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ig_core.errors import StorageError
+from ig_core.files import sync_folder
 
 SEAL = "sha256"
 """The field of a line that holds the checksum of its other fields."""
@@ -43,11 +44,12 @@ class Journal:
             raise StorageError(f"cannot mend {str(self.path)!r}: {error.strerror}") from error
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one row, whole and for good.
+        """Add one row, whole and for good; half a surrogate pair in it becomes a ``?``.
 
         Raises:
             StorageError: the file cannot be written.
         """
+        row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
         line = json.dumps({**row, SEAL: _checksum(row)}, allow_nan=False) + "\n"
         is_new = not self.path.exists()
         try:
@@ -83,16 +85,6 @@ class Journal:
             rows.append(row)
             sound += len(line) + 1
         return rows, sound
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names of new files in a folder survive a power cut, where the system can."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _checksum(row: Mapping[str, Any]) -> str:

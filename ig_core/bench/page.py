@@ -11,8 +11,9 @@ from typing import Any
 from markupsafe import Markup
 
 from ig_core.bench.chart import chart
-from ig_core.bench.folder import RunFolder, write_whole
+from ig_core.bench.folder import RunFolder
 from ig_core.bench.runner import DRAWN, Row, finished
+from ig_core.files import write_text
 from ig_core.report import html
 
 CHARTS = ("removal-area", "completeness")
@@ -46,7 +47,7 @@ def write(folder: RunFolder) -> None:
     Raises:
         StorageError: the folder holds no run, is damaged or cannot be written.
     """
-    write_whole(folder.page, page(folder))
+    write_text(folder.page, page(folder))
 
 
 def page(folder: RunFolder) -> str:

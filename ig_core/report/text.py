@@ -20,9 +20,10 @@ def table(card: Card, most: int = 30) -> str:
     shown = card.largest(most)
     labels = [clean(label) for label in shown.labels]
     numbers = [f"{score:+.4g}" for score in shown.scores]
-    wide = max([len(card.kind), *map(len, labels)])
+    kind = clean(card.kind)
+    wide = max([len(kind), *map(len, labels)])
     right = max([len("score"), *map(len, numbers)])
-    lines = [f"{card.kind:<{wide}}  {'score':>{right}}"]
+    lines = [f"{kind:<{wide}}  {'score':>{right}}"]
     for label, number, score in zip(labels, numbers, shown.scores, strict=True):
         bar = ("+" if score > 0 else "-") * round(abs(shown.share(score)) * BAR)
         lines.append(f"{label:<{wide}}  {number:>{right}}  {bar}".rstrip())

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import ig_core as ig
 
@@ -154,3 +157,87 @@ def test_the_card_holds_no_tensors() -> None:
 def test_an_attribution_of_the_failed_says_so() -> None:
     lost = torch.full((3, 2), math.nan)
     assert "failed" in repr(attribution(status="failed", tensors={"x": lost}))
+
+
+def test_the_residual_and_the_error_say_what_they_are_relative_to() -> None:
+    facts = attribution(residual=-0.0035, at_input=5.0, at_baseline=1.0, error=0.0023).card().facts
+    assert facts["residual"] == "-3.5e-03 (0.088 % of the difference)"
+    assert facts["estimated error"] == "0.23 % of the values' L1 norm"
+    assert attribution(residual=0.5, at_baseline=2.0).card().facts["residual"] == "5.0e-01"
+
+
+def test_what_was_explained_is_a_fact_of_every_view() -> None:
+    result = attribution(display={"explained": "logit of 'good'"})
+    assert next(iter(result.card().facts.items())) == ("explained", "logit of 'good'")
+    assert "explained        logit of 'good'" in result.to_text()
+    assert "logit of &#39;good&#39;" in result.to_html()
+    assert "explained" not in attribution().card().facts
+
+
+def test_labels_cannot_steer_a_terminal_or_a_page() -> None:
+    units = ig.Units(("\x1b[31mred\x07", "b"), {"x": torch.tensor([0, 1, 1])}, kind="\x1b]k")
+    result = attribution(units=units, reason="\x1b[2J")
+    for shown in (repr(result), result.to_text(), result.to_html(), result._repr_html_()):
+        assert "red" in shown and "\x1b" not in shown and "\x07" not in shown
+
+
+def test_saving_follows_a_link_and_refuses_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    assert attribution().save(tmp_path / "link").is_symlink()
+    assert ig.Attribution.load(tmp_path / "target").reason == "a note"
+    os.mkfifo(tmp_path / "pipe")
+    for write in (attribution().save, attribution().to_html):
+        with pytest.raises(ig.StorageError, match="no file"):
+            write(tmp_path / "pipe")
+    with pytest.raises(ig.StorageError, match="no file"):
+        ig.Attribution.load(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_what_is_no_path_is_a_named_error(path: str) -> None:
+    with pytest.raises(ig.StorageError, match="cannot write"):
+        attribution().save(path)
+    with pytest.raises(ig.StorageError, match="cannot read"):
+        ig.Attribution.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": "ab"}, {"labels": [1, 2]}, {"labels": ["one"]}, {"names": ["y"]},
+        {"names": [["x"]]}, {"at_input": "high"}, {"residual": [1]}, {"evaluations": "many"},
+        {"status": "perfect"}, {"reason": None}, {"display": []}, {"provenance": 3}, {"kind": 0},
+        {"scores": "["},
+    ],
+)  # fmt: skip
+def test_a_field_of_a_wrong_type_is_damage(tmp_path: Path, change: dict[str, object]) -> None:
+    path = attribution().save(tmp_path / "a")
+    with safe_open(path, framework="pt") as file:
+        record = json.loads(file.metadata()["ig_core"]) | change
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    told = "[" * 100_000 if "scores" in change else json.dumps(record)
+    save_file(tensors, path, metadata={"ig_core": told})
+    with pytest.raises(ig.StorageError, match="damaged"):
+        ig.Attribution.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("unit/x", torch.tensor([0, 1])),
+        ("unit/x", torch.tensor([0, 1, 2])),
+        ("unit/x", torch.tensor([0.0, 1.0, 1.0])),
+        ("unit/y", torch.tensor([0, 1, 1])),
+        ("uncertainty", torch.zeros(3)),
+        ("spread", torch.zeros(2, 1)),
+    ],
+)
+def test_tensors_that_do_not_fit_are_damage(tmp_path: Path, name: str, tensor: object) -> None:
+    path = attribution().save(tmp_path / "a")
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors | {name: tensor}, path, metadata=metadata)
+    with pytest.raises(ig.StorageError, match="damaged"):
+        ig.Attribution.load(path)

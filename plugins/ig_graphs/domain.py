@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -17,12 +17,15 @@ from ig_core import (
     Cat,
     Domain,
     Example,
+    ForwardError,
+    IGError,
     InputError,
     Layout,
     OutputError,
     Rows,
     Stack,
     Units,
+    UnknownNameError,
 )
 from ig_graphs import view
 from ig_graphs.edges import masked_messages
@@ -34,6 +37,7 @@ Index = int | tuple[int, int] | None
 _PAIR = "edge_label_index"
 _OWN = ("x", "edges", "edge_index", "batch", "batch_size", _PAIR)
 _NODE = "explained node"  # No identifier, so that no argument of a model can have this name.
+_CLASSES = "explained classes"
 
 
 class GraphDomain(Domain):
@@ -44,7 +48,11 @@ class GraphDomain(Domain):
     ``batch`` is the batch vector. The input ``"edges"`` is one number per edge that multiplies
     its messages and moves from 0 to 1. Nodes are called by ``data.labels`` if there are any::
 
-        ig.attribute(model, data, level="node", index=4, target=2, explain=("x", "edges"))
+        ig.attribute(model, data, level="node", index=4, explain=("x", "edges"))
+
+    A target is an output; without one a classifier's margin is explained: the output of the
+    predicted class at that place minus that of the runner-up. A single output is explained as it
+    is.
 
     Args:
         explain: what moves along the path: ``"x"``, ``"edges"``, or both at once in a tuple.
@@ -68,12 +76,16 @@ class GraphDomain(Domain):
     ) -> None:
         super().__init__(model)
         explain = (explain,) if isinstance(explain, str) else explain
-        if not explain or not set(explain) <= {"x", "edges"}:
+        if not isinstance(explain, Collection) or not explain:
             raise InputError(
                 f"explain takes ('x',), ('edges',) or ('x', 'edges') (got {explain!r})"
             )
-        if level not in ("node", "edge", "graph"):
-            raise InputError(f"level must be 'node', 'edge' or 'graph' (got {level!r})")
+        for kind, names, known in (
+            ("part of a graph to explain", explain, get_args(Explained)),
+            ("level", [level], get_args(Level)),
+        ):
+            if unknown := [name for name in names if name not in known]:
+                raise UnknownNameError(kind, str(unknown[0]), known)
         self.explain = tuple(name for name in ("x", "edges") if name in explain)
         self.level = level
         self.index = index
@@ -91,6 +103,7 @@ class GraphDomain(Domain):
             "edge_index": Cat(dim=1, into="x"),
             _NODE: Cat(into="x"),
             _PAIR: Cat(dim=1, into="x"),
+            _CLASSES: Stack(),
         }
 
     @classmethod
@@ -130,12 +143,15 @@ class GraphDomain(Domain):
             where = torch.tensor(chosen, device=x.device)
             context |= {_NODE: where} if self.level == "node" else {_PAIR: where.view(2, 1)}
         nodes = _labels(data, len(x))
+        margin = target is None and x.is_floating_point()
+        classes = self._classes({**inputs, **context}) if margin else [-1, -1]
         return Example(
             inputs,
-            context,
+            context | {_CLASSES: torch.tensor(classes, device=x.device)},
             target,
             _units(inputs, nodes, edge_index),
             {
+                "explained": _told(target, classes) + _at(chosen, nodes),
                 "level": self.level,
                 "index": chosen,
                 "explain": list(self.explain),
@@ -145,23 +161,12 @@ class GraphDomain(Domain):
         )
 
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
-        own: dict[str, Any] = {"batch": rows.owners("x"), "batch_size": len(rows)}
-        arguments = {n: rows[n] for n in self.named if n in rows and n != "edges"}
-        arguments |= {n: v for n, v in own.items() if n in self.named}
-        if "edges" in self.explain:
-            with masked_messages(self.modules(), rows["edge_index"], rows["edges"], len(rows["x"])):
-                outputs = self.model(**arguments)
-        else:
-            outputs = self.model(**arguments)
-        if not isinstance(outputs, Tensor):
-            raise OutputError(f"the model must give one tensor (got {type(outputs).__name__})")
-        if self.level == "node":
-            if outputs.dim() == 0 or len(outputs) != len(rows["x"]):
-                raise OutputError(
-                    f"level='node' needs an output row per node: expected {len(rows['x'])} for the "
-                    f"{len(rows)} graphs of this pass (got shape {tuple(outputs.shape)})"
-                )
-            outputs = outputs[rows[_NODE]]
+        tensors = {name: rows[name] for name in self.layouts if name in rows}
+        outputs = self._outputs(tensors, rows.owners("x"), len(rows))
+        classes = rows[_CLASSES]
+        if bool((classes >= 0).all()):
+            first, second = outputs.gather(1, classes).unbind(1)
+            return rows.select(first - second)
         return rows.select(outputs)
 
     @classmethod
@@ -173,6 +178,42 @@ class GraphDomain(Domain):
     def prepared(self) -> Iterator[None]:
         with super().prepared(), _without_caches(self.modules()):
             yield
+
+    def _outputs(
+        self, tensors: dict[str, Any], batch: Int[Tensor, " nodes"], graphs: int
+    ) -> Float[Tensor, "graphs ..."]:
+        """What the model says at the explained place of every graph."""
+        own = {"batch": batch, "batch_size": graphs}
+        given = {n: v for n, v in (tensors | own).items() if n in self.named and n != "edges"}
+        with ExitStack() as stack:
+            if "edges" in self.explain:
+                edges = tensors["edge_index"], tensors["edges"]
+                stack.enter_context(masked_messages(self.modules(), *edges, len(batch)))
+            outputs = self.model(**given)
+        if not isinstance(outputs, Tensor):
+            raise OutputError(f"the model must give one tensor (got {type(outputs).__name__})")
+        if self.level != "node":
+            return outputs
+        if outputs.dim() == 0 or len(outputs) != len(batch):
+            raise OutputError(
+                f"level='node' needs an output row per node: expected {len(batch)} for the "
+                f"{graphs} graphs of this pass (got shape {tuple(outputs.shape)})"
+            )
+        return outputs[tensors[_NODE]]
+
+    def _classes(self, tensors: dict[str, Any]) -> list[int]:
+        """The predicted class of one graph and the runner-up; -1 where there are no classes."""
+        batch = tensors["x"].new_zeros(len(tensors["x"]), dtype=torch.long)
+        try:
+            with self.prepared(), torch.no_grad():
+                outputs = self._outputs(tensors, batch, 1)
+        except IGError:
+            raise
+        except Exception as error:
+            told = f"{type(error).__name__} on a graph of {len(batch)} nodes: {error}"
+            raise ForwardError(f"the model raised {told}") from error
+        several = outputs.dim() == 2 and len(outputs) == 1 and outputs.size(1) > 1
+        return outputs[0].topk(2).indices.tolist() if several else [-1, -1]
 
     def _chosen(self, index: Any, nodes: int) -> list[int]:
         """The explained node, or the pair of them, or none."""
@@ -284,6 +325,22 @@ def _labels(data: Any, nodes: int) -> list[str]:
     if labels and len(labels) != nodes:
         raise InputError(f"data.labels must have one entry per node, {nodes} (got {len(labels)})")
     return labels
+
+
+def _told(target: Any, classes: Sequence[int]) -> str:
+    """What is explained, in words."""
+    if callable(target):
+        return getattr(target, "__name__", "a function of the output")
+    if target is not None:
+        return f"output {target}"
+    first, second = classes
+    return "the output" if first < 0 else f"output {first} (predicted) minus output {second}"
+
+
+def _at(chosen: Sequence[int], nodes: Sequence[str]) -> str:
+    """Where in the graph."""
+    names = [nodes[i] if nodes else f"node {i}" for i in chosen]
+    return f" at {' and '.join(names)}" if names else ""
 
 
 def _units(

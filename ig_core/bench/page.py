@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ig_core.attribution import ADVICE
 from ig_core.bench.chart import chart
 from ig_core.bench.folder import RunFolder
 from ig_core.bench.runner import DRAWN, Row, finished
@@ -20,6 +21,13 @@ CHARTS = ("removal-area", "completeness")
 """The metrics that are drawn, where the run has them."""
 
 SECONDS = "seconds"
+
+NO_INTEGRAL = "one_shot"
+"""The status of what has nothing to converge: told as a dash."""
+
+_WORDS = {"LeRF": "least relevant first", "MoRF": "most relevant first"}
+
+_FIRST = ("text", "graphs", "sequences", "rl")
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,8 @@ def page(folder: RunFolder) -> str:
     rows = [known[key] for key in record["plan"]["cells"] if key in known]
     plan = record["plan"]
     methods = [m for m in plan["methods"] if any(r.method == m for r in rows)]
-    domains = list(dict.fromkeys(case["domain"] for case in plan["cases"]))
+    domains = sorted(dict.fromkeys(case["domain"] for case in plan["cases"]), key=_place)
+    seen = {status for row in rows for status in row.statuses}
     body = html.environment().get_template("benchmark.html").render(
         record=record,
         settings=_settings(plan),
@@ -82,6 +91,10 @@ def page(folder: RunFolder) -> str:
         faults=_faults(rows),
         drawn=DRAWN,
         number=number,
+        integrals=_integrals,
+        spelled=_spelled,
+        advice={s: told for s, told in ADVICE.items() if s in seen and s != NO_INTEGRAL},
+        ran=_ran(record),
     )  # fmt: skip
     style = html.environment().get_template("benchmark.css").render()
     return html.page("Benchmark of attributions", body, style)
@@ -97,6 +110,42 @@ def number(value: float | None) -> str:
         digits = 3 if abs(value) >= 0.1 else 2
         return f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:.0f}"
     return f"{value:.1e}"
+
+
+def _place(domain: str) -> tuple[bool, int]:
+    """What people know best comes first, plain tensors last."""
+    return domain == "tensor", _FIRST.index(domain) if domain in _FIRST else len(_FIRST)
+
+
+def _spelled(about: str) -> str:
+    """A line with its abbreviations spelled out, each the first time."""
+    for short, long in _WORDS.items():
+        about = about.replace(short, f"{short} ({long})", 1)
+    return about
+
+
+def _integrals(statuses: Mapping[str, int]) -> str:
+    """How the integrals of a cell ended.
+
+    >>> _integrals({"budget": 2, "converged": 14}), _integrals({"one_shot": 16})
+    ('14 converged, 2 budget', '–')
+    """
+    told = [f"{statuses[s]} {s}" for s in ADVICE if s in statuses and s != NO_INTEGRAL]
+    return ", ".join(told) or "\N{EN DASH}"
+
+
+def _ran(record: Mapping[str, Any]) -> str:
+    """When and on what a run ran, and how precisely, in one line."""
+    machine, settings = record["environment"], record["plan"]["settings"]
+    shown = [
+        record["written"][:10],
+        f"torch {machine['torch']}",
+        *filter(None, [machine.get("accelerator"), machine.get("processor")]),
+        f"{machine['cpus']} cores",
+        f"tolerance {settings['tol']:g}",
+        f"budget {settings['budget']} evaluations an example",
+    ]
+    return ", ".join(shown)
 
 
 def _settings(plan: Mapping[str, Any]) -> str:

@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -152,6 +154,7 @@ def environment(manager: PluginManager) -> dict[str, Any]:
     return {
         "ig_core": ig_core.__version__,
         "python": platform.python_version(),
+        "processor": _processor(),
         "system": f"{platform.system()} {platform.machine()}",
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -164,6 +167,16 @@ def environment(manager: PluginManager) -> dict[str, Any]:
             for r in manager.records
         ],
     }  # fmt: skip
+
+
+@cache
+def _processor() -> str:
+    """The model of the processor, as far as the system tells it."""
+    with suppress(OSError):
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        if found := re.search(r"^model name\s*:\s*(.+)$", told, re.MULTILINE):
+            return " ".join(found[1].split())
+    return platform.processor() or platform.machine()
 
 
 def _chosen(

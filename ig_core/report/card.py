@@ -9,6 +9,9 @@ from dataclasses import dataclass
 MOST_UNITS = 512
 """Units drawn at most in reading order; the rest is counted."""
 
+FIRST_BARS = 8
+"""Bars that are seen at once; the smaller ones fold away."""
+
 MOST_BARS = 40
 """Units drawn at most by magnitude; the rest is counted."""
 

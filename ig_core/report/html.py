@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from ig_core.report.card import MOST_BARS, MOST_UNITS, Card
+from ig_core.report.card import FIRST_BARS, MOST_BARS, MOST_UNITS, Card
+from ig_core.report.text import clean
 
 
 @cache
@@ -35,7 +37,7 @@ def heat(card: Card) -> str:
 
 def page(title: str, body: str, style: str = "") -> str:
     """A whole page around a fragment that is HTML already, with more style rules if need be."""
-    return _template("page.html").render(title=title, body=Markup(body), style=Markup(style))
+    return _template("page.html").render(title=clean(title), body=Markup(body), style=Markup(style))
 
 
 def colour(share: float) -> str:
@@ -50,20 +52,22 @@ def colour(share: float) -> str:
 def _render(template: str, card: Card, shown: Card) -> str:
     units = [
         {
-            "label": label,
+            "label": clean(label),
             "score": score,
             "width": round(abs(card.share(score)) * 100, 1),
             "sign": "+" if score > 0 else "\N{MINUS SIGN}" if score < 0 else "",
             "colour": colour(card.share(score)),
+            "solid": colour(math.copysign(1.0, score)),
         }
         for label, score in zip(shown.labels, shown.scores, strict=True)
     ]
     return _template(template).render(
         units=units,
-        kind=card.kind,
+        kind=clean(card.kind),
         limit=card.limit,
         more=len(card.labels) - len(units),
-        facts=card.facts or {},
+        facts={name: clean(fact) for name, fact in (card.facts or {}).items()},
+        first=FIRST_BARS,
     )
 
 

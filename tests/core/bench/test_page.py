@@ -1,5 +1,6 @@
 """The page holds what the run holds, loads nothing, and shows strangers' text as text."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -8,6 +9,7 @@ import pytest
 from ig_core.bench.chart import Axis, chart
 from ig_core.bench.folder import RunFolder
 from ig_core.bench.page import number
+from ig_core.errors import StorageError
 
 METRICS = ("--metrics", "completeness,removal-area,evaluations")
 
@@ -108,3 +110,50 @@ def test_a_chart_says_its_numbers_in_words():
     drawn = chart("area", {"a<b": {"ig": [0.5, 0.25, 0.75]}})
     assert "a&lt;b: ig 0.5 (3 cases)" in drawn and 'role="img"' in drawn
     assert drawn.count("<circle") == 3
+
+
+def test_what_has_no_integral_is_a_dash_and_controls_do_not_converge(page):
+    text = page("--cases", "planted/polynomial", "--methods", "ig,random,negated")
+    told = dict(re.findall(r'<th scope="row">([\w-]+)</th><td>ok</td><td[^>]*>([^<]*)</td>', text))
+    assert told == {"ig": "5 converged", "random": "–", "negated": "–"}
+    assert "no integral: nothing to converge" in text and "one_shot" not in text
+
+
+def test_the_head_says_when_on_what_and_how_precisely(page):
+    head = page("--cases", "planted/polynomial", "--methods", "ig").partition("<nav")[0]
+    assert re.search(r"\d{4}-\d\d-\d\d, torch \S+, .+, \d+ cores, tolerance 0.01, budget 512", head)
+
+
+def test_abbreviations_and_tags_are_explained(page):
+    text = page("--cases", "planted/polynomial", "--methods", "ig")
+    assert "LeRF (least relevant first) and MoRF (most relevant first)" in text
+    assert "<dt>real model or data</dt>" in text and "<dt>converged</dt>" in text
+
+
+def test_what_people_know_best_comes_first(page, planted, monkeypatch):
+    text = page("--cases", "planted/polynomial", "--methods", "ig")
+    assert text.index('href="#results"') < text.index(">tensor</a>")
+    from ig_core.bench.page import _place
+
+    mixed = ["tensor", "rl", "moon", "graphs", "text", "sequences"]
+    assert sorted(mixed, key=_place) == ["text", "graphs", "sequences", "rl", "moon", "tensor"]
+
+
+@pytest.mark.parametrize("lost", ["plan", "environment", "written"])
+def test_a_run_without_its_plan_is_a_named_error(bench, page, tmp_path, lost):
+    page("--cases", "planted/polynomial", "--methods", "ig")
+    file = tmp_path / "out" / "run.json"
+    record = json.loads(file.read_text())
+    del record[lost]
+    file.write_text(json.dumps(record))
+    with pytest.raises(StorageError, match=f"without a proper '{lost}'"):
+        RunFolder(tmp_path / "out").read()
+    assert bench("report", tmp_path / "out").exit_code == 5
+
+
+def test_half_a_surrogate_pair_in_a_fact_breaks_no_page(bench, page, planted, monkeypatch):
+    def facts(folder):
+        return planted.ig.Loaded(planted.polynomial, planted.inputs(), facts={"name": "x\ud800y"})
+
+    monkeypatch.setitem(planted.CASES[0].__dict__, "load", facts)
+    assert "x?y" in page("--cases", "planted/polynomial", "--methods", "ig")

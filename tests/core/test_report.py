@@ -1,0 +1,50 @@
+"""Pictures show the numbers that they were given, and nothing that steers a reader's machine."""
+
+import re
+
+import pytest
+
+import ig_core as ig
+from ig_core.report import html
+from ig_core.report.card import FIRST_BARS
+
+FACTS = {"status": "converged (fine)"}
+
+
+def widths(fragment):
+    """The declared width of every bar, in percent of its cell."""
+    return [float(w) for w in re.findall(r'class="bar" style="[^"]*;width:([\d.]+)%', fragment)]
+
+
+def test_a_bar_is_as_wide_as_its_share_of_the_largest():
+    drawn = html.bars(ig.Card(["a", "b", "c", "d"], [-4.0, 1.0, 0.0, 3.0]))
+    assert widths(drawn) == [100, 75, 25, 0]
+    assert "min-width" not in drawn and "em;background" not in drawn
+
+
+def test_a_bar_has_the_colour_of_its_sign():
+    drawn = html.bars(ig.Card(["up", "down"], [1.0, -0.1]))
+    first, second = re.findall(r"background:(rgba[^;]*);", drawn)
+    assert (first, second) == (html.colour(1.0), html.colour(-1.0))
+
+
+@pytest.mark.parametrize("count", [FIRST_BARS, FIRST_BARS + 3])
+def test_the_smaller_bars_fold_away_and_none_is_lost(count):
+    drawn = html.bars(ig.Card([f"u{i}" for i in range(count)], [*range(count, 0, -1)], facts=FACTS))
+    seen, _, folded = drawn.partition("<details>")
+    assert len(widths(drawn)) == count
+    assert len(widths(seen)) == FIRST_BARS
+    assert ("converged (fine)" in folded.partition("</details>")[2]) == (count > FIRST_BARS)
+    assert "converged (fine)" in drawn
+
+
+@pytest.mark.parametrize("draw", [html.bars, html.heat])
+def test_no_control_character_reaches_a_page(draw):
+    bad = "a\x00\x1b[31m\u202eb\ud800"
+    drawn = html.page(bad, draw(ig.Card([bad], [1.0], bad, {"reason": bad})))
+    assert not set("\x00\x1b\u202e\ud800") & set(drawn)
+    drawn.encode("utf-8")
+
+
+def test_a_card_without_facts_has_no_empty_table():
+    assert html.heat(ig.Card(["a"], [1.0])).count("<table") == 0

@@ -7,22 +7,26 @@ failed; 4 nothing matched; 5 a folder is damaged, locked or cannot be written; 1
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
 import click
+import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 import ig_core
+from ig_core.api import SMALLEST_BUDGET
 from ig_core.bench import page
-from ig_core.bench.folder import RunFolder
+from ig_core.bench.folder import RunFolder, cached
 from ig_core.bench.page import number
 from ig_core.bench.plan import ALL, SUITES, Cell, Plan, Selection, Settings, environment, missing
 from ig_core.bench.plan import plan as planned
@@ -112,8 +116,9 @@ def attribute(
     manager = plugins()
     chosen = manager.find("case", case)
     kind = manager.find("method", method, chosen.domain)
-    settings = Settings(seed=seed, tol=tol, budget=budget, device=device)
-    with opened(chosen, settings) as (_, task):
+    settings = _settings(seed=seed, tol=tol, budget=budget, device=device)
+    click.echo(_preparing(chosen.name), err=True)
+    with _quiet(), opened(chosen, settings) as (_, task):
         if not 0 <= example < len(task.examples):
             raise InputError(
                 f"case {case!r} has the examples 0 to {len(task.examples) - 1} (got {example})"
@@ -171,7 +176,7 @@ def list_command(**chosen: Any) -> None:
 
 
 @bench.command("report")
-@click.argument("folder", type=click.Path(path_type=Path), default="runs/latest")
+@click.argument("folder", type=click.Path(path_type=Path), default="runs/smoke")
 def report_command(folder: Path) -> None:
     """Write the report of the run in FOLDER anew."""
     page.write(RunFolder(folder))
@@ -190,8 +195,7 @@ def report_command(folder: Path) -> None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    default="runs/latest",
-    show_default=True,
+    show_default="runs/SUITE",
     help="Folder of the run; finished cells in it are kept.",
 )
 @click.option("--fresh", is_flag=True, help="Forget what is in the folder.")
@@ -204,7 +208,7 @@ def run_command(
     tol: float,
     budget: int,
     device: str | None,
-    out: Path,
+    out: Path | None,
     fresh: bool,
     retry_failed: bool,
     progress: ProgressKind,
@@ -217,9 +221,11 @@ def run_command(
     and versions; a kill loses at most the cell that was running.
     """
     limit = limit or LIMITS[_suite(chosen)]
-    plan = _plan(chosen, Settings(limit, seed, tol, budget, device))
-    folder = RunFolder(out)
+    plan = _plan(chosen, _settings(limit=limit, seed=seed, tol=tol, budget=budget, device=device))
+    out = out or Path("runs", plan.suite)
+    folder = RunFolder(out.absolute())  # A case may change the working folder.
     if dry_run:
+        click.echo(f"would write into {clean(str(out))}")
         _show_plan(plan, {} if fresh else finished(folder))
         return
     with folder.locked():
@@ -230,16 +236,57 @@ def run_command(
             {"written": written, "plan": plan.record, "environment": environment(plugins())}
         )
         try:
-            _run(plan, folder, retry_failed, progress)
+            with _quiet():
+                _run(plan, folder, retry_failed, progress)
         except KeyboardInterrupt:
             page.write(folder)
             _fail("interrupted; finished cells are kept, the same command goes on", INTERRUPTED)
         page.write(folder)
         rows = finished(folder)
     _show(plan, rows)
-    click.echo(f"\n{folder.page}")
+    click.echo(f"\n{clean(str(out / folder.page.name))}")
     if any(rows[cell.key].status == "failed" for cell in plan.cells):
         sys.exit(SOME_FAILED)
+
+
+def _settings(
+    *, seed: int, tol: float, budget: int, device: str | None, limit: int | None = None
+) -> Settings:
+    """The settings, once they are such as can be used.
+
+    Raises:
+        InputError: they are not.
+    """
+    if not 0 < tol < 1:
+        raise InputError(f"tol must lie between 0 and 1 (got {tol!r})")
+    if budget < SMALLEST_BUDGET:
+        raise InputError(f"budget must be at least {SMALLEST_BUDGET} (got {budget!r})")
+    if device is not None:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            first = str(error).partition("\n")[0]
+            raise InputError(f"device {device!r} cannot be used: {first}") from error
+    return Settings(limit, seed, tol, budget, device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars that frameworks draw while they load, unless the user wants them."""
+    name = "HF_HUB_DISABLE_PROGRESS_BARS"
+    given = name in os.environ
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if not given:
+            os.environ.pop(name, None)
+
+
+def _preparing(case: str) -> str:
+    """What is said when a case begins to load."""
+    hint = "" if cached(case) else " (the first time it may train: about a minute)"
+    return clean(f"preparing {case}{hint}")
 
 
 def _suite(chosen: dict[str, Any]) -> Any:
@@ -269,11 +316,16 @@ def _run(plan: Plan, folder: RunFolder, retry_failed: bool, progress: ProgressKi
     )
     if left < len(plan.cells) and progress != "none":
         click.echo(f"{len(plan.cells) - left} of {len(plan.cells)} cells are kept")
+    prepared: set[str] = set()
     if progress == "auto" and sys.stdout.isatty():
         with bar(console=_console()) as shown:
             task = shown.add_task("", total=left)
 
             def watch(cell: Cell, told: Progress | None) -> None:
+                if cell.case.name not in prepared:
+                    prepared.add(cell.case.name)
+                    shown.update(task, description=_preparing(cell.case.name))
+                    return
                 inner = f" {told.total - told.open}/{told.total}" if told else ""
                 name = clean(f"{cell.case.name}  {cell.method.name}")
                 shown.update(task, description=name + inner)
@@ -283,7 +335,13 @@ def _run(plan: Plan, folder: RunFolder, retry_failed: bool, progress: ProgressKi
                     shown.console.print(Text(_line(row)))
                 shown.advance(task)
         return
-    for done, row in enumerate(run(plan, folder, retry_failed=retry_failed), 1):
+
+    def announce(cell: Cell, told: Progress | None) -> None:
+        if progress != "none" and cell.case.name not in prepared:
+            prepared.add(cell.case.name)
+            click.echo(_preparing(cell.case.name))
+
+    for done, row in enumerate(run(plan, folder, retry_failed=retry_failed, watch=announce), 1):
         if progress != "none":
             click.echo(f"[{done}/{left}] {_line(row)}")
 

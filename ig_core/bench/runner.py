@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import statistics
 import time
@@ -140,7 +141,7 @@ def opened(case: BenchmarkCase, settings: Settings) -> Iterator[tuple[Loaded, Ta
             f"case {case.name!r} needs {', '.join(absent)}: pip install '{case.extra}'"
         )
     kind = plugins().domain(case.domain)
-    with prepared([]):
+    with prepared([]), _staying():
         _seed(0)
         with case_folder(case.name) as cache:
             loaded = case.load(cache)
@@ -169,6 +170,16 @@ def opened(case: BenchmarkCase, settings: Settings) -> Iterator[tuple[Loaded, Ta
         )
 
 
+@contextmanager
+def _staying() -> Iterator[None]:
+    """Come back to the working folder, which a stranger's code may leave."""
+    here = Path.cwd()
+    try:
+        yield
+    finally:
+        os.chdir(here)
+
+
 def told(error: BaseException) -> str:
     """An error in one line, without the user's folders."""
     line = " ".join(f"{type(error).__name__}: {error}".split())
@@ -186,13 +197,15 @@ def _case(
     with ExitStack() as stack:
         try:
             loaded, task = stack.enter_context(opened(cells[0].case, settings))
-        except Exception as error:
+            facts = {str(name): _fact(fact) for name, fact in loaded.facts.items()}
+            games = [Game(task, i, settings.seed) for i in range(len(task.examples))]
+            _warm(games[0])
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # Even sys.exit() ends no run.
             for cell in cells:
                 yield _unopened(cell, error)
             return
-        facts = {str(name): _fact(fact) for name, fact in loaded.facts.items()}
-        games = [Game(task, i, settings.seed) for i in range(len(task.examples))]
-        _warm(games[0])
         for cell in cells:
             watch(cell, None)
             row, results = _cell(cell, task, games, watch)
@@ -201,12 +214,13 @@ def _case(
             yield replace(row, facts=facts)
 
 
-def _unopened(cell: Cell, error: Exception) -> Row:
+def _unopened(cell: Cell, error: BaseException) -> Row:
     if isinstance(error, MissingFrameworkError):
         return _row(cell, status="unavailable", error=str(error))
     return _row(cell, status="failed", error=f"the case does not load: {told(error)}")
 
 
+@_staying()
 def _cell(
     cell: Cell, task: Task, games: Sequence[Game], watch: Watch
 ) -> tuple[Row, Sequence[Attribution]]:
@@ -221,7 +235,9 @@ def _cell(
                 torch.cuda.synchronize(task.device)
             seconds = time.perf_counter() - begun
         _check(cell, results, len(task.examples))
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return _row(cell, status="failed", error=told(error), examples=len(games)), []
     faults = [a.reason or "no reason given" for a in results if a.status == "failed"]
     errors = [f"every example failed: {faults[0]}"] if len(faults) == len(results) else []
@@ -229,7 +245,9 @@ def _cell(
     for metric in cell.metrics:
         try:
             measures[metric.name] = _measure(metric(), results, games)
-        except Exception as error:  # noqa: PERF203 - one metric must not cost the others
+        except KeyboardInterrupt:  # noqa: PERF203 - one metric must not cost the others
+            raise
+        except BaseException as error:
             errors.append(f"metric {metric.name!r} raised {told(error)}")
     row = _row(
         cell,
@@ -252,6 +270,7 @@ def _measure(metric: Metric, results: Sequence[Attribution], games: Sequence[Gam
     )
 
 
+@_staying()
 def _draw(row: Row, results: Sequence[Attribution], folder: RunFolder) -> Row:
     """Keep some attributions with their drawings; what cannot be drawn fails the cell."""
     for number, attribution in enumerate(results):
@@ -260,9 +279,9 @@ def _draw(row: Row, results: Sequence[Attribution], folder: RunFolder) -> Row:
         try:
             fragment = attribution._repr_html_()
             folder.keep(row.key, number, attribution, fragment)
-        except StorageError:
+        except (StorageError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             fault = f"example {number} could not be drawn and kept: {told(error)}"
             row = replace(row, status="failed", error="; ".join(filter(None, [row.error, fault])))
     return row
@@ -300,7 +319,7 @@ def _fact(fact: Any) -> str:
 
 def _warm(game: Game) -> None:
     """Run the model once, so that the first method does not pay for what torch does only once."""
-    with suppress(Exception):  # The cells meet the same fault, and tell it.
+    with suppress(Exception, SystemExit):  # The cells meet the same fault, and tell it.
         game.value(torch.zeros(1, len(game.task.examples[game.position].parts), dtype=torch.bool))
 
 

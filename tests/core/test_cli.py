@@ -84,14 +84,24 @@ def test_attribute_writes_a_page(command, tmp_path):
         (("attribute", CASE, "--example", "99"), 2, "has the examples 0 to 31 (got 99)"),
         (("attribute", CASE, "--example", "-1"), 2, "(got -1)"),
         (("attribute", CASE, "--tol", "2"), 2, "tol must lie between 0 and 1"),
+        (("attribute", CASE, "--tol", "-1"), 2, "tol must lie between 0 and 1"),
+        (("attribute", CASE, "--budget", "0"), 2, "budget must be at least 11 (got 0)"),
+        (("attribute", CASE, "--device", "moon"), 2, "device 'moon' cannot be used"),
+        (("attribute", CASE, "--device", "cuda:99"), 2, "device 'cuda:99' cannot be used"),
         (("attribute", CASE, "--html", "no/such/folder/x.html"), 5, "cannot write"),
     ],
 )
 def test_an_error_is_one_clean_line_on_stderr(command, args, code, told):
     done = command(*args)
     assert done.exit_code == code
-    assert told in done.stderr and len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("ig: ")
+    [line] = [one for one in done.stderr.splitlines() if not one.startswith("preparing ")]
+    assert line.startswith("ig: ") and told in line
+
+
+def test_a_case_that_may_train_is_announced_apart_from_the_result(command):
+    done = command("attribute", CASE)
+    assert done.stderr == f"preparing {CASE} (the first time it may train: about a minute)\n"
+    assert "preparing" not in done.stdout
 
 
 def test_a_call_that_click_refuses_ends_with_two(command):

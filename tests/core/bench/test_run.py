@@ -305,3 +305,94 @@ def test_a_median_ignores_what_is_undefined():
 
 def test_exit_codes_are_told_apart():
     assert len({cli.SOME_FAILED, cli.NOTHING, cli.STORAGE, cli.INTERRUPTED}) == 4
+
+
+@pytest.mark.parametrize(
+    "fault", [SystemExit(0), GeneratorExit(), type("Odd", (BaseException,), {})()]
+)
+@pytest.mark.parametrize("where", ["method", "case", "metric", "view"])
+def test_nothing_that_is_raised_ends_a_run_but_an_interrupt(
+    bench, out, planted, monkeypatch, fault, where
+):
+    def raised(*args, **more):
+        raise fault
+
+    if where == "method":
+        monkeypatch.setattr(planted.Raising, "attribute", raised)
+    elif where == "case":
+        monkeypatch.setitem(planted.CASES[1].__dict__, "load", raised)
+    elif where == "metric":
+        monkeypatch.setattr(planted.Fragile, "measure", raised)
+    else:
+        monkeypatch.setattr(Attribution, "_repr_html_", raised)
+    metrics = ("--metrics", "fragile" if where == "metric" else "completeness")
+    cases = "planted/second,planted/polynomial"
+    done = bench("--cases", cases, "--methods", "ig,raising", *metrics, "--out", out)
+    assert done.exit_code == 3, done.output
+    found = rows(out)
+    assert len(found) == 4
+    method = "raising" if where == "method" else "ig"
+    assert type(fault).__name__ in found["planted/second", method].error
+
+
+def test_a_case_that_changes_the_working_folder_moves_nothing(
+    bench, planted, monkeypatch, tmp_path
+):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+
+    def wandering(folder):
+        os.chdir(tmp_path / "there")
+        return planted.closed_form(folder)
+
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setitem(planted.CASES[0].__dict__, "load", wandering)
+    done = bench("--cases", "planted/polynomial", "--methods", "ig", *PLAIN, "--out", "run")
+    assert done.exit_code == 0 and "\nrun/report.html\n" in done.output
+    assert (tmp_path / "here" / "run" / "report.html").exists()
+    assert not any((tmp_path / "there").iterdir()) and Path.cwd() == tmp_path / "here"
+
+
+def test_a_case_is_announced_before_it_loads(bench, out):
+    args = ("--cases", "planted/polynomial", "--methods", "ig,random", *PLAIN, "--out", out)
+    told = bench(*args).output.splitlines()
+    assert told[0].startswith("preparing planted/polynomial (the first time it may train")
+    assert sum(line.startswith("preparing") for line in told) == 1
+    assert "preparing" not in bench(*args, "--fresh", "--progress", "none").output
+
+
+def test_a_case_loads_without_the_bars_of_its_framework(bench, out, planted, monkeypatch):
+    name = "HF_HUB_DISABLE_PROGRESS_BARS"
+    monkeypatch.delenv(name, raising=False)
+    seen = []
+    original = planted.closed_form
+    monkeypatch.setitem(
+        planted.CASES[0].__dict__,
+        "load",
+        lambda f: seen.append(os.environ.get(name)) or original(f),
+    )
+    bench("--cases", "planted/polynomial", "--methods", "ig", *PLAIN, "--out", out)
+    assert seen == ["1"] and name not in os.environ
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("--tol", "-1"), "tol must lie between 0 and 1"),
+        (("--tol", "nan"), "tol must lie between 0 and 1"),
+        (("--budget", "0"), "budget must be at least 11 (got 0)"),
+        (("--device", "moon"), "device 'moon' cannot be used"),
+        (("--device", "cuda:99"), "device 'cuda:99' cannot be used"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_ends_with_two_at_once(bench, out, args, told, dry):
+    done = bench("--cases", "planted/polynomial", *args, *dry, "--out", out)
+    assert done.exit_code == 2 and told in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not out.exists()
+
+
+def test_the_folder_is_that_of_the_suite_and_a_dry_run_names_it(bench, out):
+    assert bench("--dry-run").output.startswith("would write into runs/smoke\n")
+    assert bench("--dry-run", "--suite", "default").output.startswith("would write into runs/def")
+    assert f"would write into {out}" in bench("--dry-run", "--out", out).output

@@ -60,3 +60,11 @@ def _check(state: Any, own: dict[str, Tensor], path: str | Path) -> None:
                 f"{tuple(own[name].shape)} in the model; build the model with the policy_kwargs "
                 "that it was trained with"
             )
+        if value.dtype != own[name].dtype:
+            raise InputError(
+                f"{name!r} holds {value.dtype} in {str(path)!r} and {own[name].dtype} in the "
+                "model; converted weights are another agent's: convert the model too, as with "
+                "model.policy.half()"
+            )
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(f"{name!r} holds NaN or infinity in {str(path)!r}")

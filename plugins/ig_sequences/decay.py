@@ -23,6 +23,9 @@ FEWEST_LAGS = 5
 FEW_SEQUENCES = 8
 """With so few sequences or fewer the bootstrap interval is known to be too narrow."""
 
+MOST_DRAWS = 100_000
+"""Resamples are held in memory together, and an interval needs no more."""
+
 DecayStatus = Literal[
     "exponential", "non_exponential", "delayed_peak", "echo", "finite_window", "censored",
     "no_decay", "too_short", "not_converged",
@@ -139,6 +142,10 @@ def attribution_decay(
     Raises:
         InputError: as :func:`ig_core.attribute`; or nothing is left to measure.
     """
+    if options.pop("domain", "sequences") != "sequences":
+        raise InputError(
+            "attribution_decay explains with the domain 'sequences': leave out domain="
+        )
     found = ig.attribute(model, x, domain="sequences", target=target, seed=seed, **options)
     results = found if isinstance(found, list) else [found]
     return find_decay(results, burn_in=burn_in, bootstrap=bootstrap, seed=seed)
@@ -155,6 +162,8 @@ def find_decay(
     for name, given in (("burn_in", burn_in), ("bootstrap", bootstrap)):
         if isinstance(given, bool) or not isinstance(given, int) or given < 0:
             raise InputError(f"{name} must be a whole number of at least 0 (got {given!r})")
+    if bootstrap > MOST_DRAWS:
+        raise InputError(f"bootstrap must be at most {MOST_DRAWS} resamples (got {bootstrap})")
     table = _table(attributions, burn_in)
     seen = ~np.isnan(table)
     profile = _means(table, np.ones((1, len(table))))[0]

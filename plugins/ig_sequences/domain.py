@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ Labels = Callable[[Float[Tensor, "time features"]], Sequence[str]]
 class SequenceDomain(Domain):
     """A recurrent (or any other) model of sequences that may differ in length.
 
-    A tensor ``(time, features)`` is one sequence; ``(batch, time, features)`` or a list of
+    A tensor or array ``(time, features)`` is one sequence; ``(batch, time, features)`` or a list of
     sequences is a batch. The model gets ``(rows, time, features)``, padded with zeros at the end,
     and the true lengths (int64, on the CPU, as ``pack_padded_sequence`` wants them) if it has a
     parameter for them. If it has none, padding would change its answer: it then runs once per
@@ -88,18 +89,12 @@ class SequenceDomain(Domain):
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:
         recurrent = isinstance(model, nn.Module) and bool(_recurrent([model]))
-        if isinstance(raw, Tensor):
-            return recurrent and raw.dim() in (2, 3) and raw.is_floating_point()
-        return (
-            recurrent
-            and isinstance(raw, list)
-            and all(
-                isinstance(one, Tensor) and one.dim() == 2 and one.is_floating_point()
-                for one in raw
-            )
-        )
+        if isinstance(raw, list):
+            return recurrent and all(_floats(one) and one.ndim == 2 for one in raw)
+        return recurrent and _floats(raw) and raw.ndim in (2, 3)
 
     def split(self, raw: Any) -> Sequence[Any] | None:
+        raw = _tensor(raw)
         batch = isinstance(raw, Tensor) and raw.dim() == 3
         if self.lengths is None:
             return raw.unbind(0) if batch else super().split(raw)
@@ -116,6 +111,7 @@ class SequenceDomain(Domain):
         return [x[:n] for x, n in zip(raw, lengths, strict=True)]
 
     def encode(self, raw: Any, target: Target = None) -> Example:
+        raw = _tensor(raw)
         if not isinstance(raw, Tensor) or raw.dim() != 2:
             raise InputError(
                 f"a sequence is a tensor (time, features) (got {_kind(raw)}); x[:, None] makes "
@@ -152,9 +148,10 @@ class SequenceDomain(Domain):
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """As in the core; on CUDA with what cuDNN asks for before it differentiates an RNN."""
-        refused = [rnn for rnn in _recurrent(self.modules()) if _on_cuda(rnn)]
-        with super().prepared(), cudnn_differentiable(refused):
+        """As in the core; with widths checked, and what cuDNN wants to differentiate an RNN."""
+        recurrent = _recurrent(self.modules())
+        refused = [rnn for rnn in recurrent if _on_cuda(rnn)]
+        with super().prepared(), widths_checked(recurrent), cudnn_differentiable(refused):
             yield
 
     def _outputs(
@@ -193,6 +190,35 @@ class SequenceDomain(Domain):
 
 
 @contextmanager
+def widths_checked(recurrent: Iterable[nn.RNNBase]) -> Iterator[None]:
+    """Inside, an input of another width than a module's is refused before torch reads it.
+
+    Torch does not look at the width of packed sequences: it reads beyond them, and crashes.
+
+    Raises:
+        InputError: the last dimension of what a module gets is not its ``input_size``.
+    """
+
+    def check(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        given = inputs[0] if inputs else named.get("input")
+        values = given.data if isinstance(given, nn.utils.rnn.PackedSequence) else given
+        if not isinstance(values, Tensor) or values.dim() == 0:
+            return  # torch says so itself
+        if values.shape[-1] != module.input_size:
+            raise InputError(
+                f"{type(module).__name__} reads {module.input_size} features at every step "
+                f"(got {values.shape[-1]}); the features are the last dimension of a sequence"
+            )
+
+    handles = [m.register_forward_pre_hook(check, with_kwargs=True) for m in recurrent]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
 def cudnn_differentiable(recurrent: Iterable[nn.RNNBase]) -> Iterator[None]:
     """Inside, cuDNN agrees to differentiate these modules, and they compute what they did.
 
@@ -223,6 +249,18 @@ def _parameters(model: Any) -> Iterable[str]:
         return inspect.signature(called).parameters
     except (TypeError, ValueError):  # built in or compiled: it does not say
         return ()
+
+
+def _tensor(raw: Any) -> Any:
+    """An array of numbers as a tensor of its own, anything else as it is."""
+    numbers = isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf"
+    return torch.from_numpy(raw.copy()) if numbers else raw
+
+
+def _floats(one: Any) -> bool:
+    if isinstance(one, np.ndarray):
+        return one.dtype.kind == "f"
+    return isinstance(one, Tensor) and one.is_floating_point()
 
 
 def _kind(raw: Any) -> str:

@@ -688,6 +688,27 @@ def test_weights_of_another_policy_leave_the_model_as_it_was(tmp_path, stored_ne
     assert all(v.equal(before[n]) for n, v in model.policy.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda w: w * torch.nan, "holds NaN or infinity"),
+        (lambda w: w / 0, "holds NaN or infinity"),
+        (lambda w: w.half(), "holds torch.float16 .* and torch.float32 in the model"),
+        (lambda w: w.double(), "holds torch.float64"),
+        (lambda w: (100 * w).long(), "holds torch.int64"),
+    ],
+)
+def test_weights_that_are_not_the_agent_s_numbers_are_refused(tmp_path, change, told):
+    model = agent()
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    stored = io.BytesIO()
+    torch.save({name: change(value) for name, value in before.items()}, stored)
+    path = archive(tmp_path / "agent.zip", agent(), policy=stored.getvalue())
+    with pytest.raises(ig.InputError, match=told):
+        load_policy_weights(path, model)
+    assert all(v.equal(before[n]) for n, v in model.policy.state_dict().items())
+
+
 # -- cases ------------------------------------------------------------------------------------
 
 

@@ -390,11 +390,11 @@ def test_cuda_gives_what_the_cpu_gives(make: type[nn.Module]) -> None:
         (torch.ones(4), ig.InputError, r"\(time, features\).*\(4,\)"),
         (torch.ones(1, 1, 4, 3), ig.InputError, r"\(time, features\).*\(1, 1, 4, 3\)"),
         ([[1.0, 2.0]], ig.InputError, r"\(time, features\).*list"),
-        (np.ones((4, 3)), ig.InputError, r"\(time, features\).*ndarray"),
+        (np.full((4, 3), "a"), ig.InputError, r"\(time, features\).*ndarray"),
         (torch.ones(4, 3, dtype=torch.long), ig.InputError, "int64"),
         (torch.full((4, 3), torch.nan), ig.NonFiniteError, r"NaN.*\[0, 0\]"),
         ([torch.ones(4, 3), torch.ones(4, 2)], ig.InputError, "ragged dimension"),
-        (torch.ones(4, 5), ig.ForwardError, "input"),
+        (torch.ones(4, 5), ig.InputError, "GRU reads 3 features.*got 5"),
     ],
     ids=["no-step", "no-feature", "1-d", "4-d", "list", "array", "int", "nan", "widths", "width"],
 )  # fmt: skip
@@ -424,6 +424,45 @@ def test_an_empty_batch_gives_an_empty_list(empty: object) -> None:
 def test_a_bad_option_is_refused_by_name(options: dict, told: str) -> None:
     with pytest.raises(ig.InputError, match=told):
         ig.attribute(seeded(Packed), torch.ones(2, 4, 3), target=0, **options)
+
+
+@pytest.mark.parametrize("width", [2, 4, 40])
+@pytest.mark.parametrize("make", [Packed, EveryStep])
+@pytest.mark.parametrize("rnn", [nn.GRU, nn.LSTM, nn.RNN])
+def test_a_width_that_the_network_does_not_read_is_refused_before_torch_reads_it(
+    rnn: type[nn.RNNBase], make: type[nn.Module], width: int
+) -> None:
+    """Packed, torch does not look: it reads beyond the sequence and crashes the process."""
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = rnn(3, 8, batch_first=True)
+
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            if make is Packed:
+                x = nn.utils.rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=False)
+            hidden = self.rnn(input=x)[1]
+            return (hidden[0] if rnn is nn.LSTM else hidden)[-1]
+
+    model = seeded(Last)
+    with pytest.raises(ig.InputError, match=rf"{rnn.__name__} reads 3 features .*\(got {width}\)"):
+        ig.attribute(model, [torch.ones(5, width), torch.ones(2, width)], target=0)
+    assert not model.rnn._forward_pre_hooks
+    assert ig.attribute(model, torch.ones(5, 3), target=0).converged
+    assert not model.rnn._forward_pre_hooks
+
+
+def test_arrays_are_sequences() -> None:
+    model = seeded(Packed).double()
+    several = ragged()
+    arrays = ig.attribute(model, [x.numpy() for x in several], target=1)
+    for a, b in zip(arrays, ig.attribute(model, several, target=1), strict=True):
+        assert torch.equal(a.values, b.values)
+    alone = ig.attribute(model, several[0], target=1)
+    [first] = ig.attribute(model, several[0].numpy()[None], target=1)
+    for found in (first, ig.attribute(model, several[0].flip(0).numpy()[::-1], target=1)):
+        assert torch.equal(found.values, alone.values)
 
 
 def test_lengths_of_a_list_are_refused() -> None:
@@ -634,6 +673,11 @@ def test_nothing_to_measure_is_refused() -> None:
         attribution_decay(LeakyIntegrator(0.5), ones(), burn_in=-1)
     with pytest.raises(ig.InputError, match="bootstrap must be"):
         attribution_decay(LeakyIntegrator(0.5), ones(), bootstrap=1.5)
+    with pytest.raises(ig.InputError, match=r"bootstrap must be at most 100000 .*1000000000000"):
+        attribution_decay(LeakyIntegrator(0.5), ones(), bootstrap=10**12)
+    with pytest.raises(ig.InputError, match="leave out domain="):
+        attribution_decay(LeakyIntegrator(0.5), ones(), domain="tensor")
+    assert attribution_decay(LeakyIntegrator(0.5), ones(), domain="sequences").sequences == 3
 
 
 def test_the_analysis_is_registered_and_finds_the_same() -> None:

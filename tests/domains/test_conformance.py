@@ -1,5 +1,8 @@
 """Every domain keeps every promise of the kit, on tiny random models."""
 
+import gc
+import weakref
+
 import gymnasium
 import numpy as np
 import pytest
@@ -270,3 +273,22 @@ def test_every_domain_has_a_subject():
     builtin = {"text", "graphs", "sequences", "rl"}
     assert covered == {"tensor", *builtin}
     assert builtin <= {record.name for record in ig.plugins().records if record.status == "ok"}
+
+
+@pytest.mark.parametrize("name", ["text-encoder", "graph-both", "sequence-lengths", "rl-gap"])
+def test_a_result_does_not_keep_the_model_alive(name):
+    subject = SUBJECTS[name]
+    domain = subject.make()
+    model = weakref.ref(domain.model)
+    [result] = subject.attributed(domain, subject.examples[:1])
+    del domain
+    gc.collect()
+    assert model() is None
+    assert result.display.get("explained", "") in result.to_text() and result.to_html()
+
+
+def test_a_plugin_exports_its_domain():
+    classes = {subject.plugin: type(subject.make()) for subject in SUBJECTS.values()}
+    for plugin in (ig_text, ig_graphs, ig_sequences, ig_rl):
+        assert getattr(plugin, classes[plugin].__name__) is classes[plugin]
+        assert classes[plugin].__name__ in plugin.__all__

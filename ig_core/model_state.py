@@ -1,110 +1,216 @@
-"""The user's model is put into evaluation mode, frozen, and left exactly as it was found."""
+"""The user's model is put into evaluation mode, frozen, and left as it was found."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import random
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from types import CodeType, FunctionType, MemberDescriptorType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from ig_core.errors import IGWarning
+
+HOOKS = (
+    "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
+    "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks",
+    "_backward_pre_hooks",
+)  # fmt: skip
+"""Where a module keeps the hooks of its forward and backward passes."""
+
+_TABLES = (*HOOKS, "_parameters", "_buffers", "_modules")
 
 _CALLABLES_DEEP = 3
 """How many functions that call each other are followed to the module that does the work."""
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_SMALL = 64
+"""Longer collections hold data rather than models; they are not looked into."""
+
+_LOCKS: WeakKeyDictionary[nn.Module, AbstractContextManager[Any]] = WeakKeyDictionary()
+"""One re-entrant lock per module, because evaluation mode is the module's, not the call's.
+
+Global, because calls that know nothing of each other share modules; weak, so that it keeps no
+model alive; and beside the module, because models are copied and pickled and locks cannot be.
+"""
+
+_LOCKS_GUARD = threading.Lock()
+
+
+class ModelChangedWarning(IGWarning):
+    """The model changed its own parameters while it ran; they are not restored."""
 
 
 @contextmanager
 def prepared(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Evaluation mode and frozen parameters inside; everything restored outside.
+    """Evaluation mode and frozen parameters inside; the state before restored outside.
 
-    Restored, also after an exception: training flags, ``requires_grad``, buffers, hooks, and the
-    random states of torch, numpy and Python.
+    Restored, also after an exception: of every module and submodule the training flag, which
+    hooks, parameters, buffers and submodules it has, the values of its buffers, and which
+    parameters require gradients; of the process the random states of torch (CUDA's where it is
+    in use), numpy and Python, and torch's default dtype. Not restored: the values of parameters,
+    of which there is no copy, and whatever else a module keeps in attributes.
+
+    Threads that prepare a module in common take turns; within one thread blocks may be nested.
+    Leave a block in the thread that entered it, as torch's gradient mode demands anyway.
+
+    Warns:
+        ModelChangedWarning: a parameter was written to in a way that torch counts.
     """
     roots = list(modules)
-    every = list({id(m): m for root in roots for m in root.modules()}.values())
-    # A tensor made in inference mode keeps its flag; torch itself says why it cannot be used.
-    parameters = [
-        (p, p.requires_grad) for root in roots for p in root.parameters() if not p.is_inference()
-    ]
-    flags = [(m, m.training) for m in every]
-    hooks = [(m, name, dict(getattr(m, name))) for m in every for name in _HOOKS]
-    buffers = [(m, n, b, _version(b), b.clone()) for m in every for n, b in _own_buffers(m)]
-    states = (torch.get_rng_state(), _cuda_states(), np.random.get_state(), random.getstate())
-    try:
-        for module, _ in flags:
+    with ExitStack() as after:
+        for lock in _locks(_within(roots)):
+            after.enter_context(lock)
+        # A tensor made in inference mode keeps its flag; torch itself says why it cannot be used.
+        parameters = {
+            id(p): (f"{type(root).__name__}.{name}", p, p._version)
+            for root in roots
+            for name, p in root.named_parameters()
+            if not p.is_inference()
+        }
+        after.callback(_tell_changed, parameters.values())
+        _keep_process(after)
+        for module in _within(roots):
+            tables = {name: dict(getattr(module, name).items()) for name in _TABLES}
+            after.callback(_restore_module, module, module.training, tables)
             module.training = False
-        for parameter, _ in parameters:
+        for buffer in {id(b): b for root in roots for b in root.buffers()}.values():
+            with torch.inference_mode(False), torch.no_grad():
+                after.callback(_restore_buffer, buffer, buffer.clone())
+        for _, parameter, _ in parameters.values():
+            after.callback(parameter.requires_grad_, parameter.requires_grad)
             parameter.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        for module, training in flags:
-            module.training = training
-        for parameter, wanted in parameters:
-            parameter.requires_grad_(wanted)
-        for module, name, kept in hooks:
-            _restore_hooks(getattr(module, name), kept)
-        for module, name, buffer, version, copy in buffers:
-            if version is None or buffer._version != version:
-                with torch.inference_mode(version is None), torch.no_grad():
-                    buffer.copy_(copy)
-            module._buffers[name] = buffer
-        torch.set_rng_state(states[0])
-        if states[1]:
-            torch.cuda.set_rng_state_all(states[1])
-        np.random.set_state(states[2])
-        random.setstate(states[3])
+        after.enter_context(torch.inference_mode(False))
+        after.enter_context(torch.enable_grad())
+        yield
 
 
-def modules_in(model: Any, deep: int = _CALLABLES_DEEP) -> list[nn.Module]:
+def modules_in(model: Any) -> list[nn.Module]:
     """The modules that a callable runs: itself, or what it is bound to, holds or closes over.
 
     ``lambda x: net(x).logits`` runs ``net``, which wants evaluation mode as much as a bare
-    ``net``.
+    ``net``. A module inside anything else than a callable or a small collection is not found.
     """
-    if isinstance(model, nn.Module):
-        return [model]
-    found = [m for part in _parts(model) for m in modules_in(part, deep - 1)] if deep else []
-    return list({id(module): module for module in found}.values())
+    reached: dict[int, Any] = {}
+    level = [model]
+    for _ in range(_CALLABLES_DEEP + 1):
+        parts = {id(part): part for thing in level for part in _unpacked(thing)}
+        new = [part for key, part in parts.items() if key not in reached]
+        reached |= parts
+        level = [part for thing in new for part in _parts(thing)]
+    return [part for part in reached.values() if isinstance(part, nn.Module)]
 
 
-def _parts(model: Any) -> Iterable[Any]:
-    """What a callable or a collection consists of."""
-    if isinstance(model, functools.partial):
-        return (model.func, *model.args, *model.keywords.values())
-    if inspect.ismethod(model):
-        return (model.__self__, model.__func__)
-    if inspect.isfunction(model):
+def _unpacked(thing: Any) -> Sequence[Any]:
+    """The items of a small collection; of a large one nothing, because that could take long."""
+    if not isinstance(thing, (list, tuple, set, frozenset, dict)):
+        return [thing]
+    if len(thing) > _SMALL:
+        return []
+    return list(thing.values() if isinstance(thing, dict) else thing)
+
+
+def _parts(thing: Any) -> list[Any]:
+    """What a callable may run."""
+    if isinstance(thing, functools.partial):
+        return [thing.func, *thing.args, *thing.keywords.values()]
+    if inspect.ismethod(thing):
+        return [thing.__func__, thing.__self__]
+    if inspect.isfunction(thing):
+        names, scope = _names(thing.__code__), thing.__globals__
+        defaults = (*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values())
+        return [*_enclosed(thing), *(scope[n] for n in names if n in scope), *defaults]
+    return _attributes(thing) if callable(thing) else []
+
+
+def _enclosed(function: FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
         with suppress(ValueError):  # a name that is not bound yet
-            names = inspect.getclosurevars(model)
-            return (*names.nonlocals.values(), *names.globals.values())
-    if isinstance(model, (list, tuple)):
-        return model
-    if callable(model) and not isinstance(model, type):
-        model = getattr(model, "__dict__", {})
-    return model.values() if isinstance(model, Mapping) else ()
+            yield cell.cell_contents
 
 
-def _version(buffer: torch.Tensor) -> int | None:
-    """How often the buffer was written to; None where torch does not count."""
-    return None if buffer.is_inference() else buffer._version
+def _names(code: CodeType) -> list[str]:
+    """The globals (and attributes) that code names, also inside its comprehensions."""
+    inner = (const for const in code.co_consts if isinstance(const, CodeType))
+    return [*code.co_names, *(name for each in inner for name in _names(each))]
 
 
-def _own_buffers(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    return ((name, b) for name, b in module._buffers.items() if b is not None)
+def _attributes(thing: Any) -> list[Any]:
+    """The values of an instance's attributes and slots; what a module holds is its own matter."""
+    if isinstance(thing, (nn.Module, type)):
+        return []
+    found = list(getattr(thing, "__dict__", {}).values())
+    for slot in (member for kind in type(thing).__mro__ for member in vars(kind).values()):
+        if isinstance(slot, MemberDescriptorType):
+            with suppress(AttributeError):  # a slot that is not filled yet
+                found.append(slot.__get__(thing))
+    return found
 
 
-def _cuda_states() -> list[torch.Tensor]:
-    return torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+def _within(roots: Iterable[nn.Module]) -> list[nn.Module]:
+    """All modules and submodules, once each."""
+    return list({id(m): m for root in roots for m in root.modules()}.values())
 
 
-def _restore_hooks(hooks: dict[int, Any], kept: dict[int, Any]) -> None:
-    if hooks.keys() != kept.keys():
-        hooks.clear()
-        hooks.update(kept)
+def _locks(modules: Iterable[nn.Module]) -> list[AbstractContextManager[Any]]:
+    """The locks of modules in one order for all threads, so that none waits for another's."""
+    with _LOCKS_GUARD:
+        found = [_LOCKS.setdefault(module, threading.RLock()) for module in modules]
+    return sorted(found, key=id)
+
+
+def _keep_process(after: ExitStack) -> None:
+    """Random states and default dtype; CUDA is not asked, and so not started, before its use."""
+    after.callback(torch.set_default_dtype, torch.get_default_dtype())
+    after.callback(torch.set_rng_state, torch.get_rng_state())
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        after.callback(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
+    after.callback(np.random.set_state, np.random.get_state())
+    after.callback(random.setstate, random.getstate())
+
+
+def _restore_module(module: nn.Module, training: bool, tables: Mapping[str, Any]) -> None:
+    module.training = training
+    for name, kept in tables.items():
+        table: MutableMapping[Any, Any] = getattr(module, name)
+        if [(k, id(v)) for k, v in table.items()] != [(k, id(v)) for k, v in kept.items()]:
+            if isinstance(table, dict):  # entries of a scripted module can only be replaced
+                table.clear()
+            for key, value in kept.items():
+                table[key] = value
+
+
+def _restore_buffer(buffer: Tensor, copy: Tensor) -> None:
+    """Write back what differs.
+
+    Values are compared because native batch norm and ``.data`` write without counting; and what
+    is equal is not written, because that would invalidate graphs that the user still needs.
+    """
+    alike = (buffer.shape, buffer.dtype) == (copy.shape, copy.dtype)
+    with suppress(RuntimeError):  # sparse and meta tensors cannot be compared
+        if alike and torch.equal(buffer, copy):
+            return
+    with torch.inference_mode(buffer.is_inference()), torch.no_grad():
+        if alike:
+            buffer.copy_(copy)
+        else:
+            buffer.data = copy
+
+
+def _tell_changed(parameters: Iterable[tuple[str, Tensor, int]]) -> None:
+    changed = [name for name, parameter, version in parameters if parameter._version != version]
+    if changed:
+        told = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if changed[3:] else "")
+        warnings.warn(
+            f"the model changed its own parameters ({told}) while it ran, and there is no copy "
+            "to restore them from; explain copy.deepcopy(model), or let it write to buffers",
+            ModelChangedWarning,
+            stacklevel=2,
+        )

@@ -15,15 +15,11 @@ import torch
 from hypothesis import settings
 from torch import nn
 
+from ig_core.model_state import HOOKS
+
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
-
-HOOKS = (
-    "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
-    "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks",
-    "_backward_pre_hooks",
-)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -61,14 +57,14 @@ def _state(models: tuple[nn.Module, ...]) -> dict[str, Any]:
             state[f"{name}.training"] = module.training
             for hooks in HOOKS:
                 state[f"{name}.{hooks}"] = list(getattr(module, hooks))
+            for kind in ("_modules", "_parameters", "_buffers"):
+                held = getattr(module, kind).items()
+                state[f"{name}.{kind}"] = [(key, id(one)) for key, one in held]
         for name, parameter in model.named_parameters(prefix=f"model {number}"):
             state[f"{name}.requires_grad"] = parameter.requires_grad
             state[f"{name}.grad"] = None if parameter.grad is None else _digest(parameter.grad)
-            state[f"{name}.id"] = id(parameter)
         for name, tensor in model.state_dict(prefix=f"model {number}.").items():
             state[f"{name}.value"] = _digest(tensor)
-        for name, buffer in model.named_buffers(prefix=f"model {number}"):
-            state[f"{name}.id"] = id(buffer)
     return state
 
 
@@ -77,6 +73,7 @@ def _randomness() -> dict[str, str]:
         "torch's random state": _digest(torch.get_rng_state()),
         "numpy's random state": repr(np.random.get_state()),
         "Python's random state": repr(random.getstate()),
+        "the default dtype": str(torch.get_default_dtype()),
     }
 
 

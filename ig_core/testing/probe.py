@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from ig_core.domain import Domain
 from ig_core.example import Example
+from ig_core.model_state import HOOKS
 from ig_core.rows import Batch, Space
 from ig_core.testing.kit import ConformanceError
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +123,10 @@ def snapshot(modules: Sequence[nn.Module]) -> dict[str, Any]:
     }
     for name, module in every(modules):
         seen[f"{name}.training"] = module.training
-        seen[f"the hooks of {name}"] = [list(getattr(module, hooks)) for hooks in _HOOKS]
-        seen[f"the submodules of {name}"] = [id(child) for child in module.children()]
+        seen[f"the hooks of {name}"] = [list(getattr(module, hooks)) for hooks in HOOKS]
+        for kind in ("_modules", "_parameters", "_buffers"):
+            held = getattr(module, kind)
+            seen[f"the {kind[1:]} of {name}"] = [(key, id(one)) for key, one in held.items()]
         for key, value in vars(module).items():
             if isinstance(value, (bool, int, float, str)):
                 seen[f"{name}.{key}"] = value

@@ -20,6 +20,7 @@
 
     IGWarning (UserWarning)
     ├── NotConvergedWarning             the result says by how much it missed its tolerance
+    ├── ModelChangedWarning             the model wrote to its own parameters while it ran
     └── PluginWarning                   a plugin was left out; ``ig plugins`` says why
 """
 
@@ -108,6 +109,10 @@ class IGWarning(UserWarning):
 
 class NotConvergedWarning(IGWarning):
     """The result says by how much it missed its tolerance."""
+
+
+class ModelChangedWarning(IGWarning):
+    """The model wrote to its own parameters while it ran; they are not restored."""
 
 
 class PluginWarning(IGWarning):

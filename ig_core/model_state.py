@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ig_core.errors import IGWarning
+from ig_core.errors import ModelChangedWarning
 
 HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
@@ -42,10 +42,6 @@ model alive; and beside the module, because models are copied and pickled and lo
 """
 
 _LOCKS_GUARD = threading.Lock()
-
-
-class ModelChangedWarning(IGWarning):
-    """The model changed its own parameters while it ran; they are not restored."""
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from ig_core import attribute
-from ig_core.model_state import _LOCKS, HOOKS, ModelChangedWarning, modules_in, prepared
+from ig_core.errors import ModelChangedWarning
+from ig_core.model_state import _LOCKS, HOOKS, modules_in, prepared
 
 GLOBAL = nn.Linear(2, 2)
 

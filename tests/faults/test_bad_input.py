@@ -902,7 +902,7 @@ def test_loading_what_is_no_attribution_is_refused(tmp_path: Path) -> None:
     )  # fmt: skip
     for path, told in (
         (garbage, "cannot read"), (tmp_path, "cannot read"), (tmp_path / "none", "cannot read"),
-        (foreign, "holds no attribution"), (damaged, "is damaged, without 'value/x'"),
+        (foreign, "holds no attribution"), (damaged, r"it is damaged \(without 'labels'\)"),
     ):  # fmt: skip
         with pytest.raises(ig.StorageError, match=told) as caught:
             ig.Attribution.load(path)

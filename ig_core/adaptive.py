@@ -19,6 +19,7 @@ from ig_core.errors import InputError, UnknownNameError
 from ig_core.leaves import WORKSPACE, Bank, Leaves, Nodes, join, pick
 from ig_core.quadrature import (
     FIXED_RULES,
+    NOISE_ULPS,
     Found,
     Goal,
     Outcome,
@@ -62,7 +63,8 @@ class _Part:
 
 class _AdaptiveProcess(Process):
     def __init__(self, goal: Goal, space: Space) -> None:
-        self.goal = goal
+        # F in the middle of a path can be far larger than at its ends, and so can its rounding.
+        self.goal = goal = replace(goal, noise=goal.noise.clone())
         self.space = space
         self.bank = Bank(space)
         self.parts: list[_Part] = []
@@ -85,6 +87,9 @@ class _AdaptiveProcess(Process):
 
     def receive(self, found: Found) -> None:
         self.bank.receive(found)
+        path = self.goal.owner[self.wanted.leg[found.rows]]
+        rounding = NOISE_ULPS * self.goal.epsilon * found.value.abs()
+        self.goal.noise.scatter_reduce_(0, path, rounding, "amax")
 
     def drop(self, paths: Int[Tensor, " failed"]) -> None:
         self.open[paths] = False

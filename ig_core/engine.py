@@ -27,17 +27,13 @@ from ig_core.errors import (
 from ig_core.example import Example
 from ig_core.layout import Layout
 from ig_core.paths import Inputs, Path
-from ig_core.quadrature import Found, Goal, Outcome, Process, Request, Rule, Status
+from ig_core.quadrature import NOISE_ULPS, Found, Goal, Outcome, Process, Request, Rule, Status
 from ig_core.rows import Batch, Rows, Space
 
 Forward = Callable[[Rows], Tensor]
 
-WINDOW_ELEMENTS = 2**23
+WINDOW_ELEMENTS = 2**21
 """Input elements of examples that are worked on together; a stream is cut into such windows."""
-
-NOISE_ULPS = 8.0
-"""F is taken to be known to this many units of its dtype's rounding."""
-
 
 MIXING_TOLERANCE = 1e-3
 """F of one row may change by this much, relative to its path's F, when others share its batch."""
@@ -231,7 +227,7 @@ class _Window:
             left = {e for p, e in enumerate(self.example_of) if p not in results}
             left -= {self.example_of[p] for p in self.failures}
             yield int(self.spent.sum()), self.example_of[-1] + 1 - len(left)
-        yield from self._merge(results, at_start, at_end)
+        yield from self._merge(results, at_start, at_end, tol)
 
     # -- evaluation -----------------------------------------------------------------------------
 
@@ -443,7 +439,7 @@ class _Window:
         return results
 
     def _merge(
-        self, results: Mapping[int, _PathResult], at_start: Tensor, at_end: Tensor
+        self, results: Mapping[int, _PathResult], at_start: Tensor, at_end: Tensor, tol: float
     ) -> Iterator[Integral]:
         """The mean over the starts of every example."""
         begins, ends, counts = at_start.tolist(), at_end.tolist(), self.spent.tolist()
@@ -467,7 +463,10 @@ class _Window:
             total = sum(r.total for r in done) / len(done)
             size = sum(float(v.abs().sum()) for v in values.values())
             error = sum(r.error for r in done) / len(done)
+            status = _worst([r.status for r in done])
             flat = done[0].note if not size else ""
+            if len(done) > 1 and status == "converged" and error > tol * size:
+                status, flat = "budget", "each start met the tolerance, but their mean cancels"
             note = "; ".join(filter(None, (flat, self.note)))
             yield Integral(
                 {n: v.to(_result_dtype(self.batch.dtypes[n])) for n, v in values.items()},
@@ -477,7 +476,7 @@ class _Window:
                 error / size if size else error,
                 _mean([r.uncertainty for r in done]),
                 spent,
-                _worst([r.status for r in done]),
+                status,
                 note,
                 per_start=[r.values for r in done] if len(done) > 1 else (),
             )

@@ -20,6 +20,9 @@ from torch import Tensor
 
 from ig_core.errors import InputError
 
+NOISE_ULPS = 8.0
+"""F is taken to be known to this many units of its dtype's rounding."""
+
 Status = Literal["converged", "noise_floor", "budget", "failed", "one_shot"]
 """How an integral ended; :data:`ig_core.attribution.ADVICE` says what each one means."""
 

@@ -74,8 +74,8 @@ class Smooth(Shape):
     ``e = max(|D|_1 * min(1, max(4 R_B / R_S, 1/2)), |sum B - (F(b) - F(a))|)``, where R is how
     far an interpolant misses the known differences of F between neighbouring points. Two halves
     of one leaf are nine points, and the distance X of their sum to the parent's value is a second,
-    sharper estimate: ``e = |X|_1 clamp(2 |X|_1 / sum |D|_1, 1/4, 1)``, a quarter of X where the rule
-    converges fast, and all of it at a kink, where X is no smaller than the D of the halves.
+    sharper estimate: ``e = |X|_1 clamp(2 |X|_1 / sum |D|_1, 1/4, 1)``, a quarter of X where the
+    rule converges fast, and all of it at a kink, where X is no smaller than the D of the halves.
     """
 
     cost = 4

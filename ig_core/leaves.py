@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -153,14 +154,14 @@ class Bank:
             return torch.zeros(0, dtype=torch.float64)
         return torch.cat([v.abs().sum(1).cpu() for _, v in self.mixed(nodes, weights)])
 
-    def mixed(self, nodes: Tensor, weights: Tensor) -> list[tuple[slice, Tensor]]:
+    def mixed(
+        self, nodes: Int[Tensor, "sets points"], weights: Float[Tensor, "sets points"]
+    ) -> Iterator[tuple[slice, Float[Tensor, "part width"]]]:
         """Weighted sums of vectors, in parts that fit the workspace."""
         assert self.vectors is not None
         size = max(1, WORKSPACE // max(1, nodes.shape[1] * self.vectors.shape[1]))
         device = self.vectors.device
-        parts = []
         for begin in range(0, len(nodes), size):
             part = slice(begin, begin + size)
             chosen = self.vectors[nodes[part].to(device)].double()
-            parts.append((part, (chosen * weights[part].to(device)[..., None]).sum(1)))
-        return parts
+            yield part, torch.bmm(weights[part].to(device)[:, None, :], chosen)[:, 0]

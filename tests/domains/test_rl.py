@@ -659,7 +659,7 @@ def test_hostile_weights_in_a_zip_are_not_run(tmp_path, monkeypatch, forced):
         load_policy_weights(path, agent())
     assert not marker.exists()
     stored.seek(0)
-    torch.load(stored, weights_only=False)
+    torch.load(stored, weights_only=False)  # on purpose: shows what a careless loader would run
     assert marker.exists(), "the payload is live"
 
 

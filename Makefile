@@ -25,6 +25,7 @@ lint: .venv/test.ready
 
 perf: .venv/test.ready
 	$(BIN)/python tests/benchmarks/perf.py
+	$(BIN)/python tests/benchmarks/rule.py
 
 picture: .venv/bench.ready
 	$(BIN)/python examples/four_domains.py docs

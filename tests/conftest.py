@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -15,7 +17,8 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-from ig_core.model_state import HOOKS
+import ig_core
+from ig_core.model_state import HOOKS, modules_in
 
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100)
 settings.register_profile("explore", deadline=None, max_examples=2000)
@@ -35,6 +38,54 @@ def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
 def left_as_found() -> Callable[..., AbstractContextManager[None]]:
     """``with left_as_found(model): ...`` fails if the block changes the model or the RNGs."""
     return _left_as_found
+
+
+@pytest.fixture(autouse=True)
+def every_model_is_left_as_found(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[int]]:
+    """Compares each model that a test explains before and after the call, whatever its outcome.
+
+    Watched are ``ig.attribute`` and every use of a domain's ``prepared``, in the main thread; of
+    calls within calls the outermost that has the module. Gives how many modules each call had.
+    """
+    watched: list[int] = []
+    inside: set[int] = set()
+
+    @contextmanager
+    def watch(*found: Any) -> Iterator[None]:
+        models = {id(m): m for one in found for m in modules_in(one) if id(m) not in inside}
+        if not models or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        watched.append(len(models))
+        inside.update(models)
+        try:
+            with _left_as_found(*models.values()):
+                yield
+        finally:
+            inside.difference_update(models)
+
+    attribute, prepared = ig_core.attribute, ig_core.domain.prepared
+
+    @functools.wraps(attribute)
+    def watched_attribute(model: Any, inputs: Any, **options: Any) -> Any:
+        wrapped = model.modules() if isinstance(model, ig_core.Domain) else model
+        domain = options.get("domain")
+        more = domain.modules() if isinstance(domain, ig_core.Domain) else ()
+        with watch(wrapped, *more, *options.values()):
+            return attribute(model, inputs, **options)
+
+    @contextmanager
+    def watched_prepared(modules: Any) -> Iterator[None]:
+        modules = list(modules)
+        with watch(*modules), prepared(modules):
+            yield
+
+    if "unwatched" not in request.keywords:
+        monkeypatch.setattr(ig_core, "attribute", watched_attribute)
+        monkeypatch.setattr(ig_core.domain, "prepared", watched_prepared)
+    yield watched
 
 
 @contextmanager
@@ -78,4 +129,5 @@ def _randomness() -> dict[str, str]:
 
 
 def _digest(tensor: torch.Tensor) -> str:
-    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+    data = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)  # numpy has no bfloat16
+    return hashlib.sha256(data.numpy().data).hexdigest()

@@ -84,6 +84,7 @@ def test_a_float_tensor_of_parameters_is_never_touched() -> None:
     assert net.weight.grad is None and net.weight.requires_grad
 
 
+@pytest.mark.unwatched
 def test_one_warning_a_call_names_the_worst() -> None:
     zigzag = lambda x: x.sum(1) + ((x * 997) % 1 - 0.5).abs().sum(1) / 997  # noqa: E731
     with warnings.catch_warnings(record=True) as caught:

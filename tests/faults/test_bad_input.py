@@ -907,3 +907,35 @@ def test_loading_what_is_no_attribution_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ig.StorageError, match=told) as caught:
             ig.Attribution.load(path)
         assert str(path) in str(caught.value)
+
+
+# -- the watch that every test here stands under ---------------------------------------------------
+
+
+class Drifting(nn.Module):
+    """Moves a weight at every call, in a way that torch does not count."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self.body = net()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.part == "gradient":
+            self.body[0].weight.grad = torch.ones(8, 3)
+        else:
+            self.body[0].weight.data += 1e-3
+        return self.body(x)
+
+
+@pytest.mark.filterwarnings("ignore::ig_core.errors.IGWarning")
+@pytest.mark.parametrize(("part", "told"), [("gradient", "weight.grad"), ("value", "weight.value")])
+@pytest.mark.parametrize(
+    "wrap", [lambda m: m, lambda m: lambda x: 1 * m(x)], ids=["module", "closure"]
+)
+def test_a_model_that_comes_back_changed_fails_its_test(
+    every_model_is_left_as_found: list[int], wrap: Callable, part: str, told: str
+) -> None:
+    with pytest.raises(AssertionError, match=rf"the call changed .*{told}"):
+        ig.attribute(wrap(Drifting(part)), X, target=0)
+    assert every_model_is_left_as_found == [1]

@@ -119,7 +119,7 @@ def check_start(example: Example, start: Inputs) -> Inputs:
     removing units never touches them: with all units removed the output is F(x').
 
     Raises:
-        BaselineError: other names, another shape or dtype, or NaN or infinity.
+        BaselineError: other names, another shape or dtype, NaN or infinity, or no numbers.
     """
     if not isinstance(start, Mapping) or set(start) != set(example.inputs):
         told = sorted(start) if isinstance(start, Mapping) else type(start).__name__
@@ -133,6 +133,8 @@ def check_start(example: Example, start: Inputs) -> Inputs:
                 f"the baseline of {name!r} must be {_described(value)}, like one example's input "
                 f"(got {_described(got)})"
             )
+        if got.device.type == "meta":
+            raise BaselineError(f"the baseline of {name!r} is on 'meta', without numbers")
         if not bool(torch.isfinite(got).all()):
             raise BaselineError(f"the baseline of {name!r} holds NaN or infinity")
     return {name: _held(example, name, start[name]) for name in example.inputs}

@@ -165,6 +165,11 @@ class GraphDomain(Domain):
         outputs = self._outputs(tensors, rows.owners("x"), len(rows))
         classes = rows[_CLASSES]
         if bool((classes >= 0).all()):
+            if outputs.dim() != 2 or len(outputs) != len(rows):
+                raise OutputError(
+                    f"the model must give one row of classes per graph, here {len(rows)} "
+                    f"(got shape {tuple(outputs.shape)})"
+                )
             first, second = outputs.gather(1, classes).unbind(1)
             return rows.select(first - second)
         return rows.select(outputs)

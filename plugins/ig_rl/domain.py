@@ -16,7 +16,10 @@ from ig_core import (
     BaselineError,
     Domain,
     Example,
+    ForwardError,
+    IGError,
     InputError,
+    OutputError,
     Rows,
     Stack,
     TargetError,
@@ -118,7 +121,7 @@ class AgentDomain(Domain):
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
         if self.explain == "value":
             return self.agent.value(rows["observation"])
-        chosen = self.agent.scores(rows["observation"]).gather(1, rows["actions"])
+        chosen = self._scores(rows["observation"]).gather(1, rows["actions"])
         return chosen[:, 0] - chosen[:, 1] if self.explain == "gap" else chosen[:, 0]
 
     def baseline(self, example: Example) -> Mapping[str, Tensor]:
@@ -194,8 +197,14 @@ class AgentDomain(Domain):
             if target is not None:
                 raise TargetError(f"the value of a state has no target (got {target!r})")
             return (), ties
-        with torch.no_grad():
-            scores = self.agent.scores(z[None])[0]
+        try:
+            with torch.no_grad():
+                scores = self._scores(z[None])[0]
+        except IGError:
+            raise
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise ForwardError(f"the agent raised on an observation: {told}") from error
         given = target if isinstance(target, tuple) else () if target is None else (target,)
         actions = tuple(self._action(one) for one in given)
         most = 2 if self.explain == "gap" else 1
@@ -215,6 +224,16 @@ class AgentDomain(Domain):
                 "as in target=(1, 0)"
             )
         return actions, ties
+
+    def _scores(self, z: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows actions"]:
+        """One number per row and action, and nothing else."""
+        scores = self.agent.scores(z)
+        if tuple(scores.shape) != (len(z), self.count):
+            raise OutputError(
+                f"the agent's network must give one number per observation and action: expected "
+                f"shape {(len(z), self.count)} (got {tuple(scores.shape)})"
+            )
+        return scores
 
     def _best(self, scores: Tensor, besides: tuple[int, ...], role: str, ties: list[str]) -> int:
         """The action of largest score but some, the first where several are tied."""

@@ -160,6 +160,13 @@ class SequenceDomain(Domain):
         extra = {} if self.lengths_name is None else {self.lengths_name: lengths.cpu()}
         outputs = pick(self.model(x, **extra), self.output)
         if self.step is None:
+            if outputs.dim() == 0 and len(x) == 1:
+                return outputs.view(1)  # what a squeeze makes of a single row
+            if outputs.dim() == 0 or len(outputs) != len(x):
+                raise OutputError(
+                    f"the model must give one output per sequence, here {len(x)} "
+                    f"(got shape {tuple(outputs.shape)})"
+                )
             return outputs
         if outputs.dim() < 2 or outputs.shape[:2] != x.shape[:2]:
             raise OutputError(

@@ -243,19 +243,25 @@ class TextDomain(Domain):
     def _outputs(self, context: Mapping[str, Tensor]) -> Float[Tensor, "rows ..."]:
         """Logits, or what the head makes of the sentence embedding."""
         output = self.model(**context, return_dict=True)
+        rows = len(context["input_ids"])
         if self.head is None:
             logits = self._part(output, "logits", "pass head= to explain an encoder")
-            if logits.dim() != 2:
+            if logits.dim() != 2 or len(logits) != rows:
                 raise OutputError(
-                    "expected logits of shape (rows, classes), one answer per text "
+                    f"expected logits of shape (rows, classes), one answer per text, here {rows} "
                     f"(got shape {tuple(logits.shape)} from {type(self.model).__name__})"
                 )
             return logits
         states = self._part(output, "last_hidden_state", "head= is for encoders only")
-        if self.pool == "first":
-            return self.head(states[:, 0])
         mask = context["attention_mask"][..., None].to(states.dtype)
-        return self.head((states * mask).sum(1) / mask.sum(1))
+        mean = self.pool == "mean"
+        outputs = self.head((states * mask).sum(1) / mask.sum(1) if mean else states[:, 0])
+        if isinstance(outputs, Tensor) and outputs.dim() == 0 and rows == 1:
+            return outputs.view(1)  # what a squeeze makes of a single row
+        if not isinstance(outputs, Tensor) or outputs.dim() == 0 or len(outputs) != rows:
+            got = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else repr(outputs)
+            raise OutputError(f"head must give one answer per text, here {rows} (got {got})")
+        return outputs
 
     def _part(self, output: Mapping[str, Tensor], name: str, advice: str) -> Tensor:
         if name not in output:

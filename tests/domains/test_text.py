@@ -524,6 +524,19 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(bert):
         ig.attribute(model, "a zebra film", tokenizer=tokenizer)
 
 
+def test_a_head_answers_once_per_text(encoder):
+    model, tokenizer = encoder
+    head = nn.Linear(32, 1)
+    options = {"tokenizer": tokenizer, "target": None, "tol": 0.1}
+    squeezed = ig.attribute(model, [TEXT, "a film"], head=lambda e: head(e).squeeze(), **options)
+    plain = ig.attribute(model, [TEXT, "a film"], head=head, **options)
+    for a, b in zip(squeezed, plain, strict=True):
+        torch.testing.assert_close(a.scores, b.scores)
+    for wrong in (lambda e: head(e).sum(), lambda e: head(e)[:0], lambda e: 3.0):
+        with pytest.raises(OutputError, match="head must give one answer per text"):
+            ig.attribute(model, [TEXT, "a film"], head=wrong, **options)
+
+
 def test_half_of_a_surrogate_pair_is_refused(bert):
     with pytest.raises(InputError, match=r"'\\ud83d' at character 2"):
         ig.attribute(bert[0], "a \ud83d film", tokenizer=bert[1])

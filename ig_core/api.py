@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ig_core.adaptive import rule_named
 from ig_core.attribution import ADVICE, Attribution
-from ig_core.baselines import Baseline, Constant, Given, check_start
+from ig_core.baselines import Baseline, Constant, Given, check_starts
 from ig_core.domain import Domain
 from ig_core.engine import Progress
 from ig_core.errors import (
@@ -29,7 +29,7 @@ from ig_core.errors import (
     NotConvergedWarning,
     TargetError,
 )
-from ig_core.example import Example
+from ig_core.example import Example, all_finite
 from ig_core.manager import PluginManager, plugins
 from ig_core.methods import Method, Task
 from ig_core.paths import Inputs, Path
@@ -161,17 +161,12 @@ def prepare(
     chosen = _component(manager, "path", path, Path, domain.name)
     asked = _rule(rule, steps)
     targets = _targets(target, len(raws), batch)
-    examples = [
-        _checked(domain.encode(raw, one), position)
-        for position, (raw, one) in enumerate(zip(raws, targets, strict=True))
-    ]
-    starts = [
-        [
-            check_start(example, start)
-            for start in _starts(manager, domain, baseline, examples, i, seed)
-        ]
-        for i, example in enumerate(examples)
-    ]
+    examples = [domain.encode(raw, one) for raw, one in zip(raws, targets, strict=True)]
+    _check(examples)
+    starts = check_starts(
+        examples,
+        [_starts(manager, domain, baseline, examples, i, seed) for i in range(len(examples))],
+    )
     return Task(
         domain=domain,
         examples=examples,
@@ -352,7 +347,16 @@ def _baseline_name(baseline: Any, domain: Domain) -> Any:
     return baseline.name if isinstance(baseline, Baseline) else "given"
 
 
-def _checked(example: Example, position: int) -> Example:
+def _check(examples: Sequence[Example]) -> None:
+    for position, example in enumerate(examples):
+        _check_kind(example, position)
+    # All at once, and one by one only to say where.
+    if not all_finite([value for example in examples for value in example.inputs.values()]):
+        for position, example in enumerate(examples):
+            _check_finite(example, position)
+
+
+def _check_kind(example: Example, position: int) -> None:
     if not example.inputs:
         raise InputError(f"example {position} has no input tensor")
     for name, value in example.inputs.items():
@@ -369,12 +373,15 @@ def _checked(example: Example, position: int) -> Example:
                 "is no path: pass floating-point numbers, or for token ids the model's "
                 "embeddings (domain='text' does that)"
             )
+
+
+def _check_finite(example: Example, position: int) -> None:
+    for name, value in example.inputs.items():
         bad = (~torch.isfinite(value)).nonzero()
         if len(bad):
             raise NonFiniteError(
                 f"input {name!r} of example {position} is NaN or infinite at {bad[0].tolist()}"
             )
-    return example
 
 
 def _check_numbers(tol: Any, budget: Any, seed: Any) -> None:

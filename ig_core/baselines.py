@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ig_core.errors import BaselineError
-from ig_core.example import Example
+from ig_core.example import Example, all_finite
 
 if TYPE_CHECKING:
     from ig_core.domain import Domain
@@ -113,7 +113,14 @@ class Samples(Baseline):
 
 
 def check_start(example: Example, start: Inputs) -> Inputs:
-    """The start, if it fits the example, with elements of no unit at the input's value.
+    """One start of one example, as :func:`check_starts` gives it."""
+    return check_starts([example], [[start]])[0][0]
+
+
+def check_starts(
+    examples: Sequence[Example], starts: Sequence[Sequence[Inputs]]
+) -> list[list[Inputs]]:
+    """The starts, if they fit their examples, with elements of no unit at the input's value.
 
     Such elements (special tokens, say) take no part in the path whatever the baseline is, and
     removing units never touches them: with all units removed the output is F(x').
@@ -121,23 +128,34 @@ def check_start(example: Example, start: Inputs) -> Inputs:
     Raises:
         BaselineError: other names, another shape or dtype, NaN or infinity, or no numbers.
     """
-    if not isinstance(start, Mapping) or set(start) != set(example.inputs):
+    for example, several in zip(examples, starts, strict=True):
+        for start in several:
+            _check_kind(example, start)
+    if not all_finite([value for s in starts for start in s for value in start.values()]):
+        named = ((n, v) for several in starts for start in several for n, v in start.items())
+        name = next(name for name, value in named if not all_finite([value]))
+        raise BaselineError(f"the baseline of {name!r} holds NaN or infinity")
+    return [
+        [{name: _held(example, name, start[name]) for name in example.inputs} for start in several]
+        for example, several in zip(examples, starts, strict=True)
+    ]
+
+
+def _check_kind(example: Example, start: Inputs) -> None:
+    if not isinstance(start, Mapping) or start.keys() != example.inputs.keys():
         told = sorted(start) if isinstance(start, Mapping) else type(start).__name__
         raise BaselineError(
             f"the baseline must name the inputs {sorted(example.inputs)} (got {told})"
         )
     for name, value in example.inputs.items():
-        got, wanted = start[name], (value.shape, value.dtype)
-        if not isinstance(got, Tensor) or (got.shape, got.dtype) != wanted:
+        got = start[name]
+        if not isinstance(got, Tensor) or got.shape != value.shape or got.dtype != value.dtype:
             raise BaselineError(
                 f"the baseline of {name!r} must be {_described(value)}, like one example's input "
                 f"(got {_described(got)})"
             )
-        if got.device.type == "meta":
+        if got.is_meta:
             raise BaselineError(f"the baseline of {name!r} is on 'meta', without numbers")
-        if not bool(torch.isfinite(got).all()):
-            raise BaselineError(f"the baseline of {name!r} holds NaN or infinity")
-    return {name: _held(example, name, start[name]) for name in example.inputs}
 
 
 def _held(example: Example, name: str, start: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ float64 sums. Nothing here runs once per row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -193,7 +194,8 @@ class _Window:
                 legs += pieces
                 self.example_of.append(number)
         self.owner = torch.tensor(owner)
-        self.leg_example = torch.tensor(self.example_of)[self.owner]
+        self.path_example = torch.tensor(self.example_of)
+        self.leg_example = self.path_example[self.owner]
         self.starts = self.batch.pack([start for start, _ in legs])
         self.ends = self.batch.pack([end for _, end in legs])
         inputs = [problems[i][0].inputs for i in self.example_of]
@@ -212,7 +214,7 @@ class _Window:
         delta = at_end - at_start
         goal = Goal(self.owner, delta, noise.nan_to_num(), self.epsilon, tol, budget)
         process = rule.begin(goal, self.space)
-        results: dict[int, _PathResult] = {}
+        results = _Results(self.space, len(delta))
         self._drop_failed(process)
         while (request := process.request()) is not None:
             for rows, piece in self._evaluate(request):
@@ -223,10 +225,11 @@ class _Window:
                     why = "no gradient reaches the input: argmax, detach or no_grad cut it"
                     self._blame_gradient(path, goal, why)
             self._drop_failed(process)
-            results |= self._collect(process.settle(), goal)
-            left = {e for p, e in enumerate(self.example_of) if p not in results}
-            left -= {self.example_of[p] for p in self.failures}
-            yield int(self.spent.sum()), self.example_of[-1] + 1 - len(left)
+            self._collect(process.settle(), goal, results)
+            ready = torch.ones(len(self.batch.room), dtype=torch.bool)
+            ready[self.path_example[~results.done]] = False
+            ready[self.path_example[list(self.failures)]] = True
+            yield int(self.spent.sum()), int(ready.sum())
         yield from self._merge(results, at_start, at_end, tol)
 
     # -- evaluation -----------------------------------------------------------------------------
@@ -397,7 +400,7 @@ class _Window:
     def _first_not_finite(self, piece: _Piece, request: Request, row: Tensor) -> str:
         alone = self._pass(request.leg[row], request.t[row], True)
         path = int(self.owner[request.leg[row]])
-        for name, term in self.space.tensors(alone.vectors[0], path).items():
+        for name, term in self.space.tensors(alone.vectors, [path])[0].items():
             bad = (~torch.isfinite(term)).nonzero()
             if len(bad):
                 return f" for element {bad[0].tolist()} of {name!r}"
@@ -415,81 +418,95 @@ class _Window:
 
     # -- results --------------------------------------------------------------------------------
 
-    def _collect(self, outcome: Outcome, goal: Goal) -> dict[int, _PathResult]:
-        results = {}
-        totals = outcome.integral.sum(1).tolist()
-        sizes = outcome.integral.abs().sum(1).tolist()
-        for row, path in enumerate(outcome.done.tolist()):
-            if path in self.failures:
-                continue
-            values = self.space.tensors(outcome.integral[row], path)
-            doubt = outcome.doubt
-            uncertainty = {} if doubt is None else self.space.tensors(doubt[row], path)
-            flat, status = sizes[row] == 0, outcome.status[row]
+    def _collect(self, outcome: Outcome, goal: Goal, results: _Results) -> None:
+        results.receive(outcome)
+        flat = outcome.done[(outcome.integral.abs().sum(1) == 0).cpu()]
+        for path in flat.tolist():
             changes = abs(float(goal.delta[path])) > float(goal.noise[path])
-            if flat and changes and (points := int(self.spent[path])) >= ENOUGH_POINTS:
+            if changes and (points := int(self.spent[path])) >= ENOUGH_POINTS:
                 why = (
                     f"its gradient is zero at all {points} points of the path: round or sign cut it"
                 )
                 self._blame_gradient(path, goal, why)
-            note = _FLAT[changes] if flat else ""
-            results[path] = _PathResult(
-                values, totals[row], float(outcome.error[row]), uncertainty, status, note
-            )
-        return results
+            results.note[path] = _FLAT[changes]
 
     def _merge(
-        self, results: Mapping[int, _PathResult], at_start: Tensor, at_end: Tensor, tol: float
+        self, results: _Results, at_start: Tensor, at_end: Tensor, tol: float
     ) -> Iterator[Integral]:
         """The mean over the starts of every example."""
-        begins, ends, counts = at_start.tolist(), at_end.tolist(), self.spent.tolist()
-        paths_of: dict[int, list[int]] = {}
-        for path, example in enumerate(self.example_of):
-            paths_of.setdefault(example, []).append(path)
-        for paths in paths_of.values():
-            begin = sum(begins[p] for p in paths) / len(paths)
-            end = ends[paths[0]]
-            spent = sum(counts[p] for p in paths)
-            failed = next((self.failures[p] for p in paths if p in self.failures), None)
-            if failed is not None:
-                nothing = self.space.tensors(self.space.zeros(1)[0] + torch.nan, paths[0])
+        first = torch.searchsorted(self.path_example, torch.arange(len(self.batch.room)))
+        count = torch.bincount(self.path_example)
+        several = bool((count > 1).any())
+
+        def total(per_path: Tensor) -> Tensor:
+            zero = per_path.new_zeros(len(count), *per_path.shape[1:])
+            return zero.index_add_(0, self.path_example.to(per_path.device), per_path)
+
+        def mean(per_path: Tensor) -> Tensor:
+            if not several:
+                return per_path
+            shape = (-1, *(1,) * (per_path.dim() - 1))
+            return total(per_path) / count.to(per_path.device).view(shape)
+
+        failed = {self.example_of[p]: self.failures[p] for p in sorted(self.failures, reverse=True)}
+        vectors = mean(results.integral)
+        vectors[list(failed)] = torch.nan
+        dtypes = {n: _result_dtype(dtype) for n, dtype in self.batch.dtypes.items()}
+        firsts = first.tolist()
+        values = self.space.tensors(vectors, firsts, dtypes)
+        size = vectors.abs().sum(1).cpu()
+        begin, end, error = mean(at_start), at_end[first], mean(results.error)
+        residual = mean(results.integral.sum(1).cpu()) - (end - begin)
+        relative = torch.where(size > 0, error / size, error)
+        cancels = (count > 1) & (error > tol * size)
+        doubt: Sequence[Mapping[str, Tensor]] = [{}] * len(count)
+        if results.doubt is not None:
+            doubt = self.space.tensors(mean(results.doubt), firsts)
+        per_start = self.space.tensors(results.integral, range(len(self.owner))) if several else []
+        spent = total(self.spent)
+        columns = (begin, end, residual, relative, size == 0, cancels, spent, first, count)
+        for number, row in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+            at_baseline, at_input, left, wrong, nothing, cancelled, evaluations, path, starts = row
+            if (failure := failed.get(number)) is not None:
                 yield Integral(
-                    nothing, end, begin, float("nan"), float("nan"), {}, spent, "failed",
-                    str(failed), failed,
+                    values[number], at_input, at_baseline, math.nan, math.nan, {}, evaluations,
+                    "failed", str(failure), failure,
                 )  # fmt: skip
                 continue
-            done = [results[p] for p in paths]
-            values = _mean([r.values for r in done])
-            total = sum(r.total for r in done) / len(done)
-            size = sum(float(v.abs().sum()) for v in values.values())
-            error = sum(r.error for r in done) / len(done)
-            status = _worst([r.status for r in done])
-            flat = done[0].note if not size else ""
-            if len(done) > 1 and status == "converged" and error > tol * size:
-                status, flat = "budget", "each start met the tolerance, but their mean cancels"
-            note = "; ".join(filter(None, (flat, self.note)))
+            status = _worst(results.status[path : path + starts])
+            note = results.note.get(path, "") if nothing else ""
+            if cancelled and status == "converged":
+                status, note = "budget", "each start met the tolerance, but their mean cancels"
             yield Integral(
-                {n: v.to(_result_dtype(self.batch.dtypes[n])) for n, v in values.items()},
-                end,
-                begin,
-                total - (end - begin),
-                error / size if size else error,
-                _mean([r.uncertainty for r in done]),
-                spent,
-                status,
-                note,
-                per_start=[r.values for r in done] if len(done) > 1 else (),
-            )
+                values[number], at_input, at_baseline, left, wrong, doubt[number], evaluations,
+                status, "; ".join(filter(None, (note, self.note))),
+                per_start=per_start[path : path + starts] if starts > 1 else (),
+            )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class _PathResult:
-    values: Mapping[str, Tensor]
-    total: float
-    error: float
-    uncertainty: Mapping[str, Tensor]
-    status: Status
-    note: str
+class _Results:
+    """What is known of the paths that are done, one row each."""
+
+    def __init__(self, space: Space, paths: int) -> None:
+        self.space = space
+        self.done = torch.zeros(paths, dtype=torch.bool)
+        self.integral = space.zeros(paths)
+        self.doubt: Tensor | None = None
+        self.error = torch.zeros(paths, dtype=torch.float64)
+        self.status: list[Status] = ["budget"] * paths
+        self.note: dict[int, str] = {}
+
+    def receive(self, outcome: Outcome) -> None:
+        rows = outcome.done.to(self.integral.device)
+        self.done[outcome.done] = True
+        self.integral[rows] = outcome.integral
+        self.error[outcome.done] = outcome.error
+        if outcome.doubt is not None:
+            if self.doubt is None:
+                self.doubt = torch.zeros_like(self.integral)
+            self.doubt[rows] = outcome.doubt
+        for path, status in zip(outcome.done.tolist(), outcome.status, strict=True):
+            self.status[path] = status
 
 
 _FLAT = {
@@ -528,12 +545,6 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         any(told in str(error).lower() for told in ("out of memory", "can't allocate memory"))
     )
-
-
-def _mean(parts: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-    if len(parts) == 1:
-        return parts[0]
-    return {name: torch.stack([p[name] for p in parts]).mean(0) for name in parts[0]}
 
 
 def _worst(statuses: Sequence[Status]) -> Status:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -18,6 +18,9 @@ from ig_core.errors import InputError
 Target = int | tuple[int, ...] | Callable[[Any], Tensor] | None
 """One number of the model's output: an index, an index per dimension, a function of the
 output, or None where the output is a single number already."""
+
+TOGETHER = 2**16
+"""Elements of several tensors that are checked together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +112,20 @@ class Example:
     def parts(self) -> Units:
         """The declared units, or every element on its own."""
         return self.units if self.units is not None else Units.elements(self.inputs)
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no tensor holds NaN or infinity; those of one kind are looked at together."""
+    alike: dict[Any, list[Tensor]] = {}
+    for tensor in tensors:
+        alike.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(tensor.detach())
+    for group in alike.values():
+        size = max(1, TOGETHER // max(1, group[0].numel()))
+        for begin in range(0, len(group), size):
+            some = group[begin : begin + size]
+            if not bool(torch.isfinite(torch.stack(some) if some[1:] else some[0]).all()):
+                return False
+    return True
 
 
 @lru_cache(maxsize=64)

@@ -69,8 +69,10 @@ class Pack(ABC):
         """Elements of the largest example."""
 
     @abstractmethod
-    def unflat(self, row: Float[Tensor, " width"], example: int) -> Tensor:
-        """The tensor of one example, from a row as :meth:`Selection.flat` makes it."""
+    def unflat(
+        self, rows: Float[Tensor, "some width"], examples: Sequence[int]
+    ) -> Sequence[Tensor]:
+        """The tensors of some examples, from rows as :meth:`Selection.flat` makes them."""
 
 
 class Layout(ABC):
@@ -101,10 +103,11 @@ class Stack(Layout):
     capacity: int = 4096
 
     def pack(self, tensors: Sequence[Tensor], name: str = "input") -> Pack:
-        shapes = {tuple(t.shape) for t in tensors}
+        shapes = {t.shape for t in tensors}
         if len(shapes) > 1:
             raise InputError(
-                f"{name!r} must have one shape in all examples (got {sorted(shapes)[:3]}); "
+                f"{name!r} must have one shape in all examples "
+                f"(got {sorted(map(tuple, shapes))[:3]}); "
                 "a ragged first dimension needs the layout Pad or Cat"
             )
         return _Dense(torch.stack(list(tensors)), torch.ones(len(tensors), dtype=torch.long), False)
@@ -190,9 +193,14 @@ class _Dense(Pack):
     def width(self) -> int:
         return math.prod(self.values.shape[1:])
 
-    def unflat(self, row: Float[Tensor, " width"], example: int) -> Tensor:
-        shape = self.item(example).shape
-        return row[: math.prod(shape)].view(shape)
+    def unflat(
+        self, rows: Float[Tensor, "some width"], examples: Sequence[int]
+    ) -> Sequence[Tensor]:
+        wide = rows.reshape(len(rows), *self.values.shape[1:]).unbind()
+        if not self.ragged:
+            return wide
+        sizes = self.sizes.tolist()
+        return [row[: sizes[i]] for row, i in zip(wide, examples, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,9 +249,12 @@ class _Union(Pack):
     def width(self) -> int:
         return int(self.sizes.max()) * math.prod(self.values.shape[1:])
 
-    def unflat(self, row: Float[Tensor, " width"], example: int) -> Tensor:
-        shape = (int(self.sizes[example]), *self.values.shape[1:])
-        return row[: math.prod(shape)].view(shape).movedim(0, self.dim)
+    def unflat(
+        self, rows: Float[Tensor, "some width"], examples: Sequence[int]
+    ) -> Sequence[Tensor]:
+        sizes = self.sizes.tolist()
+        wide = rows.reshape(len(rows), max(sizes), *self.values.shape[1:]).unbind()
+        return [row[: sizes[i]].movedim(0, self.dim) for row, i in zip(wide, examples, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,11 +80,16 @@ class Targets:
                     f"(got {[type(t).__name__ for t in targets[:3]]})"
                 )
             return
-        indices = [_indices(target) for target in targets]
+        known: dict[int, tuple[int, ...]] = {}  # most calls have one target for all examples
+        for target in targets:
+            if id(target) not in known:
+                known[id(target)] = _indices(target)
+        indices = [known[id(target)] for target in targets]
         if len({len(index) for index in indices}) > 1:
             raise TargetError(f"targets of one call must have one length (got {indices[:3]})")
         self.table = torch.tensor(indices, dtype=torch.long)
         self.bounds = self.table.amax(0).tolist()
+        self.shared = indices[0] if len(set(known.values())) == 1 else None
 
     def select(self, outputs: Tensor, example: Tensor) -> Tensor:
         """One number per row of ``outputs``."""
@@ -116,6 +123,9 @@ class Targets:
                     f"target {bound} is out of range for an output of shape {shape} "
                     f"(expected 0 to {size - 1})"
                 )
+        if self.shared is not None:  # the gradient of a view is cheaper than that of a gather
+            place: Any = (slice(None), *self.shared)
+            return outputs[place]
         index = self.table.to(outputs.device)[example.to(outputs.device)]
         row = torch.arange(len(example), device=outputs.device)
         return outputs[(row, *index.unbind(1))]
@@ -153,19 +163,35 @@ class Batch:
         self.input_names = tuple(examples[0].inputs)
         self.dtypes = {name: value.dtype for name, value in examples[0].inputs.items()}
         self.targets = Targets([example.target for example in examples])
-        self.inputs = self.pack([example.inputs for example in examples])
+        self._own = [example.inputs for example in examples]
+        self.inputs = self._pack(self._own)
         self.context = {
             name: _on(layouts[name].pack([e.context[name] for e in examples], name), device)
             for name in examples[0].context
         }
-        self.room = torch.tensor([self._rows_that_fit(example) for example in examples])
+        self.room = torch.tensor(self._rooms(examples))
 
     def pack(self, tensors: Sequence[Mapping[str, Tensor]]) -> dict[str, Pack]:
         """Input-shaped tensors of several examples, under the inputs' layouts."""
+        if len(tensors) == len(self._own) and all(map(operator.is_, tensors, self._own)):
+            return self.inputs
+        return self._pack(tensors)
+
+    @torch.no_grad()
+    def _pack(self, tensors: Sequence[Mapping[str, Tensor]]) -> dict[str, Pack]:
         return {
             name: _on(self.layouts[name].pack([_wide(t[name]) for t in tensors], name), self.device)
             for name in self.input_names
         }
+
+    def _rooms(self, examples: Sequence[Example]) -> list[int]:
+        """How many rows of each example fit; asked once for all examples of the same shapes."""
+        shapes = [
+            tuple(v.shape for v in (*e.inputs.values(), *e.context.values())) for e in examples
+        ]
+        one = dict(zip(shapes, examples, strict=True))
+        rooms = {shape: self._rows_that_fit(example) for shape, example in one.items()}
+        return [rooms[shape] for shape in shapes]
 
     def _rows_that_fit(self, example: Example) -> int:
         everything = {**example.inputs, **example.context}
@@ -222,18 +248,26 @@ class Space:
             parts.append(nn.functional.pad(part, (0, pack.width - part.shape[1])))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def tensors(self, vector: Float[Tensor, " width"], path: int) -> dict[str, Tensor]:
-        """One vector as tensors shaped like the inputs of its path, on the CPU."""
-        parts = torch.split(vector.cpu(), [pack.width for pack in self.packs.values()])
-        return {
-            name: pack.unflat(part, path).clone()
-            for (name, pack), part in zip(self.packs.items(), parts, strict=True)
-        }
+    def tensors(
+        self,
+        vectors: Float[Tensor, "some width"],
+        paths: Sequence[int],
+        dtypes: Mapping[str, torch.dtype] | None = None,
+    ) -> list[dict[str, Tensor]]:
+        """Vectors as tensors shaped like the inputs of their paths, on the CPU.
+
+        Every tensor has memory of its own, so that one kept result does not keep all others.
+        """
+        parts = torch.split(vectors.cpu(), [pack.width for pack in self.packs.values()], dim=1)
+        columns = []
+        for (name, pack), part in zip(self.packs.items(), parts, strict=True):
+            wanted = part.to(part.dtype if dtypes is None else dtypes[name])
+            columns.append([value.clone() for value in pack.unflat(wanted, paths)])
+        return [dict(zip(self.packs, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _wide(value: Tensor) -> Tensor:
-    half = value.dtype in (torch.float16, torch.bfloat16)
-    return value.detach().float() if half else value.detach()
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def _on(pack: Pack, device: torch.device) -> Pack:

@@ -84,7 +84,8 @@ class TensorDomain(Domain):
                     f"(got shapes { {n: tuple(v.shape) for n, v in batch.items()} }){ONE}"
                 )
             count = next(iter(counts.values()))
-            named = [{n: v[i] for n, v in batch.items()} for i in range(count)]
+            rows = zip(*(value.unbind() for value in batch.values()), strict=True)
+            named = [dict(zip(batch, row, strict=True)) for row in rows]
         if clash := {n for one in named for n in one} & set(self.per_example):
             raise InputError(
                 f"{sorted(clash)} names both an input and an extra argument; pass the inputs as "
@@ -105,7 +106,8 @@ class TensorDomain(Domain):
     def encode(self, raw: Any, target: Target = None) -> Example:
         part = raw if isinstance(raw, _Part) else _Part(self._named(raw), {})
         for name in (*part.inputs, *part.extras):
-            self.layouts.setdefault(name, Stack())
+            if name not in self.layouts:
+                self.layouts[name] = Stack()
         return Example(part.inputs, part.extras, target, self.units)
 
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:

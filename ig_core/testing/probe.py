@@ -55,8 +55,7 @@ def read(domain: Domain, examples: Sequence[Example], only: int | None = None) -
     }
     space = Space(batch.inputs, device)
     vectors = space.flat(selections, reached)
-    gradients = [space.tensors(vector, row) for row, vector in enumerate(vectors)]
-    return Reading(output.detach().cpu(), gradients)
+    return Reading(output.detach().cpu(), space.tensors(vectors, range(len(vectors))))
 
 
 def agreement(examples: Sequence[Example]) -> float:

@@ -90,9 +90,9 @@ def test_every_row_is_one_flat_vector_that_comes_back_as_its_example(layout: Lay
     flat = selection.flat(batch * selection.spread(weight, batch))
     assert pack.width == LONG.numel()
     assert flat.sum(1).tolist() == [0, 2 * LONG.sum(), 3 * LONG.sum(), 4 * SHORT.sum()]
-    for row, example in enumerate(PICKED.tolist()):
-        expected = weight[row] * RAGGED[example]
-        assert torch.equal(pack.unflat(flat[row], example), expected)
+    back = pack.unflat(flat, PICKED.tolist())
+    for tensor, one, example in zip(back, weight, PICKED.tolist(), strict=True):
+        assert torch.equal(tensor, one * RAGGED[example])
 
 
 def test_numbers_without_dimensions_are_stacked() -> None:
@@ -100,7 +100,7 @@ def test_numbers_without_dimensions_are_stacked() -> None:
     selection = pack.select(torch.tensor([1, 1, 0]))
     assert selection.gather(pack.values, NONE).tolist() == [2, 2, 1]
     assert selection.flat(torch.tensor([5.0, 6.0, 7.0])).tolist() == [[5], [6], [7]]
-    assert pack.unflat(torch.tensor([5.0]), 0).shape == ()
+    assert [one.shape for one in pack.unflat(torch.tensor([[5.0], [6.0]]), [0, 1])] == [(), ()]
 
 
 @pytest.mark.parametrize(

@@ -95,9 +95,11 @@ def test_inputs_of_a_row_are_one_vector_and_come_back_without_padding() -> None:
     terms = {n: s.gather(packed.inputs[n].values, {}) for n, s in selections.items()}
     vectors = space.flat(selections, terms)
     assert vectors.shape == (2, space.width) == space.zeros(2).shape
-    for vector, example in zip(vectors, order.tolist(), strict=True):
-        for name, tensor in space.tensors(vector, example).items():
+    parts = space.tensors(vectors, order.tolist())
+    for part, example in zip(parts, order.tolist(), strict=True):
+        for name, tensor in part.items():
             assert torch.equal(tensor, packed.inputs[name].item(example))
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes  # and of no other row
 
 
 def test_half_precision_is_packed_in_single() -> None:

@@ -360,7 +360,7 @@ def _check_kind(example: Example, position: int) -> None:
     if not example.inputs:
         raise InputError(f"example {position} has no input tensor")
     for name, value in example.inputs.items():
-        if value.device.type == "meta":
+        if value.is_meta:
             raise InputError(f"input {name!r} of example {position} is on 'meta', without numbers")
         if value.layout != torch.strided:
             raise InputError(

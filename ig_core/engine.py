@@ -473,7 +473,8 @@ class _Window:
                     "failed", str(failure), failure,
                 )  # fmt: skip
                 continue
-            status = _worst(results.status[path : path + starts])
+            own = results.status[path : path + starts]
+            status = own[0] if starts == 1 else _worst(own)
             note = results.note.get(path, "") if nothing else ""
             if cancelled and status == "converged":
                 status, note = "budget", "each start met the tolerance, but their mean cancels"

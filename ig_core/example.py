@@ -40,14 +40,21 @@ class Units:
     labels: Sequence[str]
     index: Mapping[str, Int[Tensor, ...]]
     kind: str = "unit"
+    _whole: set[str] = field(default_factory=set, init=False, repr=False)
+    """Inputs of which every element belongs to a unit."""
 
     def __post_init__(self) -> None:
         for name, index in self.index.items():
-            if index.numel() and not -1 <= int(index.min()) <= int(index.max()) < len(self.labels):
+            if not index.numel():
+                continue
+            low, high = int(index.min()), int(index.max())
+            if not -1 <= low <= high < len(self.labels):
                 raise InputError(
                     f"units of {name!r} must lie in [-1, {len(self.labels) - 1}] "
-                    f"(got {int(index.min())} to {int(index.max())})"
+                    f"(got {low} to {high})"
                 )
+            if low >= 0:
+                self._whole.add(name)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,7 +62,7 @@ class Units:
     @classmethod
     def elements(cls, inputs: Mapping[str, Tensor]) -> Units:
         """One unit for every number of every input, labelled by its position."""
-        return _elements(tuple((name, tuple(value.shape)) for name, value in inputs.items()))
+        return _elements(tuple([(name, value.shape) for name, value in inputs.items()]))
 
     def reduce(self, values: Mapping[str, Tensor]) -> Float[Tensor, " units"]:
         """The plain signed sum over the elements of each unit, in float64."""
@@ -63,8 +70,10 @@ class Units:
         for name, index in self.index.items():
             value = values[name].detach().to("cpu", torch.float64)
             sums = value.flatten(index.dim()).sum(-1) if value.dim() > index.dim() else value
-            known = index >= 0
-            total.index_add_(0, index[known], sums[known])
+            if name not in self._whole:
+                known = index >= 0
+                index, sums = index[known], sums[known]
+            total.index_add_(0, index.reshape(-1), sums.reshape(-1))
         return total
 
     def mask(
@@ -114,11 +123,12 @@ class Example:
         return self.units if self.units is not None else Units.elements(self.inputs)
 
 
+@torch.no_grad()
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether no tensor holds NaN or infinity; those of one kind are looked at together."""
     alike: dict[Any, list[Tensor]] = {}
     for tensor in tensors:
-        alike.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(tensor.detach())
+        alike.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(tensor)
     for group in alike.values():
         size = max(1, TOGETHER // max(1, group[0].numel()))
         for begin in range(0, len(group), size):

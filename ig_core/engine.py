@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -26,10 +25,11 @@ from ig_core.errors import (
     OutputError,
 )
 from ig_core.example import Example
-from ig_core.layout import Layout
+from ig_core.layout import Layout, Selection
 from ig_core.paths import Inputs, Path
+from ig_core.precision import coarsest, floored, gradient_rounding, remark
 from ig_core.quadrature import NOISE_ULPS, Found, Goal, Outcome, Process, Request, Rule, Status
-from ig_core.rows import Batch, Rows, Space
+from ig_core.rows import Batch, Rows, Space, checked
 
 Forward = Callable[[Rows], Tensor]
 
@@ -149,7 +149,7 @@ def evaluate(
         }
         try:
             with torch.no_grad():
-                output = _checked(forward(batch.rows(owner[rows], gathered)), len(rows))
+                output = checked(forward(batch.rows(owner[rows], gathered)), len(rows))
         except IGError:
             raise
         except Exception as error:
@@ -203,6 +203,7 @@ class _Window:
         self.shrink = 1
         self.alone = False  # are rows evaluated one by one?
         self.note = ""
+        self.dtype = torch.float64  # the coarsest in which the model computes
         self.spent = torch.zeros(len(self.example_of), dtype=torch.long)
         self.failures: dict[int, Exception] = {}
         self.reached = False  # has any gradient come back to any input?
@@ -210,9 +211,11 @@ class _Window:
     def run(self, rule: Rule, tol: float, budget: int) -> Iterator[Integral | tuple[int, int]]:
         """Evaluations and finished examples after every round; then one integral per example."""
         at_start, at_end = self._ends()
-        noise = NOISE_ULPS * self.epsilon * torch.maximum(at_start.abs(), at_end.abs())
+        ulps = NOISE_ULPS * torch.finfo(self.dtype).eps
+        noise = ulps * torch.maximum(at_start.abs(), at_end.abs())
         delta = at_end - at_start
-        goal = Goal(self.owner, delta, noise.nan_to_num(), self.epsilon, tol, budget)
+        rounding = gradient_rounding(self.dtype)
+        goal = Goal(self.owner, delta, noise.nan_to_num(), rounding, tol, budget)
         process = rule.begin(goal, self.space)
         results = _Results(self.space, len(delta))
         self._drop_failed(process)
@@ -225,7 +228,7 @@ class _Window:
                     why = "no gradient reaches the input: argmax, detach or no_grad cut it"
                     self._blame_gradient(path, goal, why)
             self._drop_failed(process)
-            self._collect(process.settle(), goal, results)
+            self._collect(floored(process.settle(), self.dtype, tol), goal, results)
             ready = torch.ones(len(self.batch.room), dtype=torch.bool)
             ready[self.path_example[~results.done]] = False
             ready[self.path_example[list(self.failures)]] = True
@@ -245,10 +248,9 @@ class _Window:
         t = torch.tensor([0.0] * count + [1.0] * count + [0.5], dtype=torch.float64)
         request = Request(leg, t)
         value = torch.full((len(t),), torch.nan, dtype=torch.float64)
-        self.epsilon = torch.finfo(torch.float64).eps
         for rows, piece in self._evaluate(request, gradients=False):
             value[rows] = piece.value.to("cpu", torch.float64)
-            self.epsilon = max(self.epsilon, torch.finfo(piece.value.dtype).eps)
+            self._notice(piece.value.dtype)
         if not self.alone and self._rows_mix(request, value):
             self.alone = True
             self.shrink = 2**62
@@ -264,7 +266,8 @@ class _Window:
             among, scale = float(value[row]), float(value[own].abs().max())
             try:
                 alone = float(self._alone(request, row, 1))
-                close = max(MIXING_TOLERANCE, NOISE_ULPS * self.epsilon) * max(scale, abs(alone))
+                relative = max(MIXING_TOLERANCE, NOISE_ULPS * torch.finfo(self.dtype).eps)
+                close = relative * max(scale, abs(alone))
                 gap = abs(among - alone)
                 if not gap > close:
                     continue
@@ -281,7 +284,14 @@ class _Window:
 
     def _alone(self, request: Request, row: int, copies: int) -> Tensor:
         rows = torch.full((copies,), row)
-        return self._pass(request.leg[rows], request.t[rows], False).value[0]
+        output = self._output(request.leg[rows], request.t[rows], True)[0]
+        self._notice(coarsest(output))
+        return output.detach()[0]
+
+    def _notice(self, dtype: torch.dtype) -> None:
+        """The coarsest dtype that was seen is what the model computes in."""
+        if torch.finfo(dtype).eps > torch.finfo(self.dtype).eps:
+            self.dtype = dtype
 
     def _evaluate(
         self, request: Request, gradients: bool = True
@@ -321,10 +331,12 @@ class _Window:
                 self.spent += torch.bincount(paths, minlength=len(self.spent))
             yield rows, piece
 
-    def _pass(self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"], grad: bool) -> _Piece:
-        """One forward pass over packed rows, and one backward pass for all of them."""
+    def _output(
+        self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"], grad: bool
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], dict[str, Selection]]:
+        """One forward pass over packed rows; and their points, velocities and selections."""
         points, velocities, received = {}, {}, {}
-        selections = {}
+        selections: dict[str, Selection] = {}
         t = t.to(self.batch.device)
         for name, starts in self.starts.items():
             ends = self.ends[name]
@@ -338,7 +350,11 @@ class _Window:
             received[name] = points[name].to(self.batch.dtypes[name], copy=True)
         with torch.set_grad_enabled(grad):
             output = self.forward(self.batch.rows(self.leg_example[leg], received))
-            output = _checked(output, len(leg))
+            return checked(output, len(leg)), points, velocities, selections
+
+    def _pass(self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"], grad: bool) -> _Piece:
+        """One forward pass over packed rows, and one backward pass for all of them."""
+        output, points, velocities, selections = self._output(leg, t, grad)
         if not grad:
             return _Piece(output.detach(), output.detach(), output.detach())
         gradients: Sequence[Tensor | None] = [None] * len(points)
@@ -480,7 +496,7 @@ class _Window:
                 status, note = "budget", "each start met the tolerance, but their mean cancels"
             yield Integral(
                 values[number], at_input, at_baseline, left, wrong, doubt[number], evaluations,
-                status, "; ".join(filter(None, (note, self.note))),
+                status, "; ".join(filter(None, (note, self.note, remark(self.dtype)))),
                 per_start=per_start[path : path + starts] if starts > 1 else (),
             )  # fmt: skip
 
@@ -514,25 +530,6 @@ _FLAT = {
     False: "the output does not depend on the input along this path",
     True: "the gradient is zero at every point that was evaluated, yet F changes",
 }
-
-
-def _checked(output: Any, rows: int) -> Tensor:
-    if not isinstance(output, Tensor):
-        raise OutputError(
-            f"forward must give a tensor of {rows} numbers, one per row "
-            f"(got {type(output).__name__})"
-        )
-    if tuple(output.shape) != (rows,):
-        raise OutputError(
-            f"forward must give one number per row: expected shape ({rows},) "
-            f"(got {tuple(output.shape)})"
-        )
-    if not output.is_floating_point():
-        raise NoGradientError(
-            f"the explained output has dtype {output.dtype}, which has no gradient; explain a "
-            "logit or a probability instead of a class"
-        )
-    return output
 
 
 def _forward_error(error: Exception, place: str) -> IGError:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ig_core.errors import InputError, OutputError, TargetError
+from ig_core.errors import InputError, NoGradientError, OutputError, TargetError
 from ig_core.example import Example, Target
 from ig_core.layout import Layout, Pack, Selection
 
@@ -141,6 +141,31 @@ def _indices(target: Target) -> tuple[int, ...]:
             f"or None (got {target!r})"
         )
     return good
+
+
+def checked(output: Any, rows: int) -> Tensor:
+    """What a domain's forward gave, if it is one floating-point number per row.
+
+    Raises:
+        OutputError: it is no tensor, or of another shape.
+        NoGradientError: its numbers are whole.
+    """
+    if not isinstance(output, Tensor):
+        raise OutputError(
+            f"forward must give a tensor of {rows} numbers, one per row "
+            f"(got {type(output).__name__})"
+        )
+    if tuple(output.shape) != (rows,):
+        raise OutputError(
+            f"forward must give one number per row: expected shape ({rows},) "
+            f"(got {tuple(output.shape)})"
+        )
+    if not output.is_floating_point():
+        raise NoGradientError(
+            f"the explained output has dtype {output.dtype}, which has no gradient; explain a "
+            "logit or a probability instead of a class"
+        )
+    return output
 
 
 class Batch:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ig_core.errors import InputError, OutputError, TargetError
+from ig_core.errors import InputError, NoGradientError, OutputError, TargetError
 from ig_core.example import Example, Target
 from ig_core.layout import Layout, Pack, Selection
 
 CHUNK_ELEMENTS = 2**21
 """Input elements in one chunk at most, whatever the layouts allow."""
-
-WHOLE = Fraction(1)
-"""All of the layouts' capacity."""
 
 
 class Rows:
@@ -147,6 +143,31 @@ def _indices(target: Target) -> tuple[int, ...]:
     return good
 
 
+def checked(output: Any, rows: int) -> Tensor:
+    """What a domain's forward gave, if it is one floating-point number per row.
+
+    Raises:
+        OutputError: it is no tensor, or of another shape.
+        NoGradientError: its numbers are whole.
+    """
+    if not isinstance(output, Tensor):
+        raise OutputError(
+            f"forward must give a tensor of {rows} numbers, one per row "
+            f"(got {type(output).__name__})"
+        )
+    if tuple(output.shape) != (rows,):
+        raise OutputError(
+            f"forward must give one number per row: expected shape ({rows},) "
+            f"(got {tuple(output.shape)})"
+        )
+    if not output.is_floating_point():
+        raise NoGradientError(
+            f"the explained output has dtype {output.dtype}, which has no gradient; explain a "
+            "logit or a probability instead of a class"
+        )
+    return output
+
+
 class Batch:
     """Examples packed once, from which rows are gathered by example."""
 
@@ -203,17 +224,14 @@ class Batch:
         fits = [self.layouts[n].capacity // self.layouts[n].load(v) for n, v in everything.items()]
         return max(1, min(*fits, CHUNK_ELEMENTS // max(elements, 1)))
 
-    def chunks(self, example: Int[Tensor, " rows"], share: Fraction = WHOLE) -> Iterator[Tensor]:
-        """Split requested rows, sorted by size, into chunks of positions that fit one pass.
-
-        A chunk takes this share of the layouts' capacity, and at least one row.
-        """
+    def chunks(self, example: Int[Tensor, " rows"], shrink: int = 1) -> Iterator[Tensor]:
+        """Split requested rows, sorted by size, into chunks of positions that fit one pass."""
         room = self.room[example]
         order = torch.argsort(room, stable=True)
         room = room[order]
         begin = 0
         while begin < len(order):
-            count = max(1, int(int(room[begin]) * share))
+            count = max(1, int(room[begin]) // shrink)
             yield order[begin : begin + count]
             begin += count
 

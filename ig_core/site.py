@@ -56,7 +56,8 @@ class Site:
         if calls <= self.call:
             raise ModelError(
                 f"{type(self.module).__name__} was called {calls} times in the forward pass, so "
-                f"its output at call {self.call} could not be replaced"
+                f"its output at call {self.call} could not be replaced (of a compiled model, "
+                "compile the layers behind it only, such as model.encoder.compile())"
             )
 
     @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch._dynamo
 from torch import Tensor, nn
 
 import ig_core as ig
@@ -326,6 +327,22 @@ def test_strict_raises_what_is_a_warning_otherwise(kind: Kind) -> None:
     kind.refused(ig.NotConvergedError, "2 of 2 examples missed tol=1e-06", strict=True, **rough)
     with pytest.warns(ig.NotConvergedWarning, match="steps of a fixed rule"):
         kind.attribute(**rough)
+
+
+def test_a_model_compiled_in_place_gives_the_same(kind: Kind) -> None:
+    plain = kind.attribute()
+    root = kind.model if isinstance(kind.model, nn.Module) else kind.model.policy.q_net.q_net
+    torch._dynamo.reset()
+    if "tokenizer" in kind.options:  # whose embedding has to be reached by a hook
+        whole = text()
+        whole.model.compile(backend="eager")
+        whole.refused(ig.ModelError, "compile the layers behind it only")
+        root = root.bert.encoder
+    root.compile(backend="aot_eager", dynamic=True)
+    for a, b in zip(kind.attribute(), plain, strict=True):
+        torch.testing.assert_close(a.scores, b.scores, rtol=1e-4, atol=1e-6)
+        assert a.status == b.status
+    torch._dynamo.reset()
 
 
 def _name(kind: Kind) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ig_core.errors import (
@@ -26,6 +27,7 @@ from ig_core.errors import (
 )
 from ig_core.example import Example
 from ig_core.layout import Layout, Selection
+from ig_core.memory import Share, memory_of
 from ig_core.paths import Inputs, Path
 from ig_core.precision import coarsest, floored, gradient_rounding, remark
 from ig_core.quadrature import NOISE_ULPS, Found, Goal, Outcome, Process, Request, Rule, Status
@@ -41,6 +43,9 @@ MIXING_TOLERANCE = 1e-3
 
 ROUNDING_REACH = 50.0
 """A change up to this many tolerances may still be rounding: F can be a small difference."""
+
+HELD_ELEMENTS = 2**26
+"""Elements of gradients that wait on an accelerator until the CPU looks at their numbers."""
 
 ENOUGH_POINTS = 9
 """A gradient of zero at fewer points than this may be a saturated function, not a cut one."""
@@ -101,8 +106,9 @@ def integrate(
         fails that example only.
     """
     finished = evaluations = 0
+    share = Share(memory_of(device))
     for window in _windows(problems):
-        run = _Window(forward, window, layouts, path, device).run(rule, tol, budget)
+        run = _Window(forward, window, layouts, path, device, share).run(rule, tol, budget)
         before, whole = (evaluations, finished), total or finished + len(window)
         for step in run:
             if isinstance(step, Integral):
@@ -180,6 +186,7 @@ class _Window:
         layouts: Mapping[str, Layout],
         path: Path,
         device: torch.device,
+        share: Share,
     ) -> None:
         self.forward = forward
         self.path = path
@@ -200,8 +207,9 @@ class _Window:
         self.ends = self.batch.pack([end for _, end in legs])
         inputs = [problems[i][0].inputs for i in self.example_of]
         self.space = Space(self.batch.pack(inputs), device)
-        self.shrink = 1
+        self.share = share
         self.alone = False  # are rows evaluated one by one?
+        self.held = held_on(device)
         self.note = ""
         self.dtype = torch.float64  # the coarsest in which the model computes
         self.spent = torch.zeros(len(self.example_of), dtype=torch.long)
@@ -221,8 +229,7 @@ class _Window:
         self._drop_failed(process)
         while (request := process.request()) is not None:
             for rows, piece in self._evaluate(request):
-                found = (piece.value.cpu().double(), piece.slope.cpu(), piece.vectors)
-                process.receive(Found(rows, *found))
+                process.receive(Found(rows, piece.value, piece.slope, piece.vectors))
             if not self.reached:  # more points would not help
                 for path in (goal.delta.abs() > goal.noise).nonzero().view(-1).tolist():
                     why = "no gradient reaches the input: argmax, detach or no_grad cut it"
@@ -249,18 +256,16 @@ class _Window:
         request = Request(leg, t)
         value = torch.full((len(t),), torch.nan, dtype=torch.float64)
         for rows, piece in self._evaluate(request, gradients=False):
-            value[rows] = piece.value.to("cpu", torch.float64)
-            self._notice(piece.value.dtype)
+            value[rows] = piece.value
         if not self.alone and self._rows_mix(request, value):
             self.alone = True
-            self.shrink = 2**62
             self.note = "rows of this model do not share a batch; each was evaluated alone"
             return self._ends()
         return value[:count], value[count : 2 * count]
 
     def _rows_mix(self, request: Request, value: Float[Tensor, " rows"]) -> bool:
         """Do two rows of a real chunk give alone what they gave among the others?"""
-        chunk = next(self.batch.chunks(self.leg_example[request.leg], self.shrink))
+        chunk = self._chunks(self.leg_example[request.leg], torch.arange(len(request.leg)))[-1]
         for row in {int(chunk[len(chunk) // 2]), len(request.t) - 1}:
             own = self.owner[request.leg] == self.owner[request.leg[row]]
             among, scale = float(value[row]), float(value[own].abs().max())
@@ -296,16 +301,24 @@ class _Window:
     def _evaluate(
         self, request: Request, gradients: bool = True
     ) -> Iterator[tuple[Tensor, _Piece]]:
-        """The request in chunks; failing rows are isolated, noted and left out."""
+        """The request in chunks; failing rows are isolated, noted and left out.
+
+        Pieces are held until there are many or all: each time costs a synchronisation.
+        """
         example = self.leg_example[request.leg]
-        chunks = list(self.batch.chunks(example, self.shrink))[::-1]
+        chunks = self._chunks(example, torch.arange(len(example)))
+        waiting: list[tuple[Tensor, _Piece]] = []
         while chunks:
-            rows = self._without_failed(request, chunks.pop())
+            rows = chunks.pop()
+            if self.failures:
+                rows = rows[self._whole(request, rows)]
             if not len(rows):
                 continue
+            room = int(self.batch.room[example[rows]].min())
             try:
+                if gradients:
+                    self.share.begin()
                 piece = self._pass(request.leg[rows], request.t[rows], gradients)
-                broken = self._not_finite(piece)
             except (InputError, OutputError, NoGradientError):
                 raise  # the call is wrong, not one example of it
             except Exception as error:
@@ -313,23 +326,50 @@ class _Window:
                     half = len(rows) // 2
                     chunks += [rows[half:], rows[:half]]
                     if _out_of_memory(error):  # remember it, also for the chunks to come
-                        self.shrink = -(-int(self.batch.room[example[rows]].min()) // half)
-                        left = torch.cat(chunks[::-1])
-                        again = self.batch.chunks(example[left], self.shrink)
-                        chunks = [left[chunk] for chunk in again][::-1]
+                        self.share.halve(len(rows), room)
+                        chunks = self._chunks(example, torch.cat(chunks[::-1]))
                     continue
-                self._fail(request, rows, error)
+                self._fail(request, rows, _forward_error(error, self._place(request, rows)))
                 continue
-            if len(broken):
-                for position in broken.tolist():
-                    if int(self.owner[request.leg[rows[position]]]) not in self.failures:
-                        self._fail(request, rows[[position]], None, piece, position)
-                chunks.append(rows)
-                continue
-            if gradients:
-                paths = self.owner[request.leg[rows]]
-                self.spent += torch.bincount(paths, minlength=len(self.spent))
-            yield rows, piece
+            if gradients and self.share.measured(len(rows), room) and chunks:
+                chunks = self._chunks(example, torch.cat(chunks[::-1]))
+            waiting.append((rows, piece))
+            if sum(p.vectors.numel() for _, p in waiting) > self.held:
+                yield self._finite(request, waiting, gradients)
+                waiting = []
+        if waiting:
+            yield self._finite(request, waiting, gradients)
+
+    def _chunks(self, example: Tensor, rows: Int[Tensor, " rows"]) -> list[Tensor]:
+        """The rows in chunks, the first one last."""
+        share = Fraction(0) if self.alone else self.share.value
+        found = self.batch.chunks(example[rows], share)
+        return [rows[chunk] for chunk in found][::-1]
+
+    def _finite(
+        self, request: Request, pieces: Sequence[tuple[Tensor, _Piece]], gradients: bool
+    ) -> tuple[Tensor, _Piece]:
+        """Pieces as one, with numbers on the CPU, without rows whose example has failed."""
+        rows = torch.cat([rows for rows, _ in pieces])
+        both = [torch.stack([p.value.double(), p.slope.double()]) for _, p in pieces]
+        value, slope = torch.cat(both, dim=1).cpu()
+        some = [piece.vectors for _, piece in pieces]
+        vectors = torch.cat(some) if some[1:] else some[0]
+        finite = value.isfinite() & slope.isfinite()
+        for position in (~finite).nonzero().view(-1).tolist():
+            if int(self.owner[request.leg[rows[position]]]) not in self.failures:
+                what = "gradient" if bool(value[position].isfinite()) else "output"
+                self._fail(
+                    request, rows[[position]], self._not_finite(request, rows[[position]], what)
+                )
+        if self.failures:
+            kept = self._whole(request, rows).nonzero().view(-1)
+            rows, value, slope = rows[kept], value[kept], slope[kept]
+            vectors = vectors[kept.to(vectors.device)]
+        if gradients:
+            paths = self.owner[request.leg[rows]]
+            self.spent += torch.bincount(paths, minlength=len(self.spent))
+        return rows, _Piece(value, slope, vectors)
 
     def _output(
         self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"], grad: bool
@@ -355,6 +395,7 @@ class _Window:
     def _pass(self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"], grad: bool) -> _Piece:
         """One forward pass over packed rows, and one backward pass for all of them."""
         output, points, velocities, selections = self._output(leg, t, grad)
+        self._notice(output.dtype)
         if not grad:
             return _Piece(output.detach(), output.detach(), output.detach())
         gradients: Sequence[Tensor | None] = [None] * len(points)
@@ -370,37 +411,20 @@ class _Window:
 
     # -- failures -------------------------------------------------------------------------------
 
-    def _not_finite(self, piece: _Piece) -> Int[Tensor, " broken"]:
-        finite = torch.isfinite(piece.value) & torch.isfinite(piece.slope)
-        return (~finite).nonzero().view(-1).cpu() if not bool(finite.all()) else torch.tensor([])
+    def _not_finite(self, request: Request, row: Int[Tensor, " 1"], what: str) -> NonFiniteError:
+        where = self._first_not_finite(request, row) if what == "gradient" else ""
+        advice = "; rule='gauss-legendre' leaves the ends of a path out"
+        at_end = what == "gradient" and float(request.t[row]) in (0.0, 1.0)
+        return NonFiniteError(
+            f"the model's {what} is NaN or infinite{where} at {self._place(request, row)} "
+            "(t = 0 is the baseline, t = 1 the input)" + advice * at_end
+        )
 
-    def _fail(
-        self,
-        request: Request,
-        row: Int[Tensor, " 1"],
-        error: Exception | None,
-        piece: _Piece | None = None,
-        position: int = 0,
-    ) -> None:
+    def _fail(self, request: Request, row: Int[Tensor, " 1"], failure: IGError) -> None:
         """Note why the example of this row cannot be explained."""
-        path = int(self.owner[request.leg[row]])
-        failure: IGError
-        if error is not None:
-            failure = _forward_error(error, self._place(request, row))
-        else:
-            assert piece is not None
-            what = "output" if not bool(torch.isfinite(piece.value[position])) else "gradient"
-            where = "" if what == "output" else self._first_not_finite(piece, request, row)
-            at_end = what == "gradient" and float(request.t[row]) in (0.0, 1.0)
-            failure = NonFiniteError(
-                f"the model's {what} is NaN or infinite{where} at {self._place(request, row)} "
-                "(t = 0 is the baseline, t = 1 the input)"
-                + "; rule='gauss-legendre' leaves the ends of a path out"
-                * at_end
-            )
-        for other in range(len(self.example_of)):
-            if self.example_of[other] == self.example_of[path]:
-                self.failures.setdefault(other, failure)
+        example = self.leg_example[request.leg[row]]
+        for path in (self.path_example == example).nonzero().view(-1).tolist():
+            self.failures.setdefault(path, failure)
 
     def _place(self, request: Request, row: Int[Tensor, " 1"]) -> str:
         leg = int(request.leg[row])
@@ -413,7 +437,7 @@ class _Window:
         advice = "explain a logit or a probability before that"
         self.failures.setdefault(path, NoGradientError(f"{told}, but {why}; {advice}"))
 
-    def _first_not_finite(self, piece: _Piece, request: Request, row: Tensor) -> str:
+    def _first_not_finite(self, request: Request, row: Tensor) -> str:
         alone = self._pass(request.leg[row], request.t[row], True)
         path = int(self.owner[request.leg[row]])
         for name, term in self.space.tensors(alone.vectors, [path])[0].items():
@@ -422,11 +446,10 @@ class _Window:
                 return f" for element {bad[0].tolist()} of {name!r}"
         return ""
 
-    def _without_failed(self, request: Request, rows: Tensor) -> Tensor:
-        if not self.failures:
-            return rows
-        failed = torch.tensor(sorted(self.failures))
-        return rows[~torch.isin(self.owner[request.leg[rows]], failed)]
+    def _whole(self, request: Request, rows: Int[Tensor, " rows"]) -> Bool[Tensor, " rows"]:
+        """Which rows belong to examples that have not failed."""
+        failed = torch.tensor(sorted(self.failures), dtype=torch.long)
+        return ~torch.isin(self.owner[request.leg[rows]], failed)
 
     def _drop_failed(self, process: Process) -> None:
         if self.failures:
@@ -530,6 +553,11 @@ _FLAT = {
     False: "the output does not depend on the input along this path",
     True: "the gradient is zero at every point that was evaluated, yet F changes",
 }
+
+
+def held_on(device: torch.device) -> int:
+    """How many elements of gradients may wait: none on the CPU, where nothing is gained."""
+    return 0 if device.type == "cpu" else HELD_ELEMENTS
 
 
 def _forward_error(error: Exception, place: str) -> IGError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from ig_core.layout import Layout, Pack, Selection
 
 CHUNK_ELEMENTS = 2**21
 """Input elements in one chunk at most, whatever the layouts allow."""
+
+WHOLE = Fraction(1)
+"""All of the layouts' capacity."""
 
 
 class Rows:
@@ -224,14 +228,17 @@ class Batch:
         fits = [self.layouts[n].capacity // self.layouts[n].load(v) for n, v in everything.items()]
         return max(1, min(*fits, CHUNK_ELEMENTS // max(elements, 1)))
 
-    def chunks(self, example: Int[Tensor, " rows"], shrink: int = 1) -> Iterator[Tensor]:
-        """Split requested rows, sorted by size, into chunks of positions that fit one pass."""
+    def chunks(self, example: Int[Tensor, " rows"], share: Fraction = WHOLE) -> Iterator[Tensor]:
+        """Split requested rows, sorted by size, into chunks of positions that fit one pass.
+
+        A chunk takes this share of the layouts' capacity, and at least one row.
+        """
         room = self.room[example]
         order = torch.argsort(room, stable=True)
         room = room[order]
         begin = 0
         while begin < len(order):
-            count = max(1, int(room[begin]) // shrink)
+            count = max(1, int(int(room[begin]) * share))
             yield order[begin : begin + count]
             begin += count
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import torch
 
@@ -56,11 +58,11 @@ def test_a_row_larger_than_the_capacity_is_alone() -> None:
     assert [len(c) for c in packed.chunks(torch.tensor([0, 1, 0]))] == [1, 1, 1]
 
 
-def test_shrinking_halves_the_chunks_and_keeps_at_least_one_row() -> None:
+def test_a_share_of_half_halves_the_chunks_and_none_keeps_one_row() -> None:
     packed = batch(1)
     wanted = torch.zeros(8, dtype=torch.long)
-    assert [len(c) for c in packed.chunks(wanted, 2)] == [4, 4]
-    assert [len(c) for c in packed.chunks(wanted, 2**62)] == [1] * 8
+    assert [len(c) for c in packed.chunks(wanted, Fraction(1, 2))] == [4, 4]
+    assert [len(c) for c in packed.chunks(wanted, Fraction(0))] == [1] * 8
 
 
 def test_every_row_gets_its_own_target() -> None:

@@ -31,6 +31,7 @@ from ig_core.memory import Share, memory_of
 from ig_core.paths import Inputs, Path
 from ig_core.precision import coarsest, floored, gradient_rounding, remark
 from ig_core.quadrature import NOISE_ULPS, Found, Goal, Outcome, Process, Request, Rule, Status
+from ig_core.results import Results
 from ig_core.rows import Batch, Rows, Space, checked
 
 Forward = Callable[[Rows], Tensor]
@@ -225,7 +226,7 @@ class _Window:
         rounding = gradient_rounding(self.dtype)
         goal = Goal(self.owner, delta, noise.nan_to_num(), rounding, tol, budget)
         process = rule.begin(goal, self.space)
-        results = _Results(self.space, len(delta))
+        results = Results(self.space, len(delta))
         self._drop_failed(process)
         while (request := process.request()) is not None:
             for rows, piece in self._evaluate(request):
@@ -457,7 +458,7 @@ class _Window:
 
     # -- results --------------------------------------------------------------------------------
 
-    def _collect(self, outcome: Outcome, goal: Goal, results: _Results) -> None:
+    def _collect(self, outcome: Outcome, goal: Goal, results: Results) -> None:
         results.receive(outcome)
         flat = outcome.done[(outcome.integral.abs().sum(1) == 0).cpu()]
         for path in flat.tolist():
@@ -470,7 +471,7 @@ class _Window:
             results.note[path] = _FLAT[changes]
 
     def _merge(
-        self, results: _Results, at_start: Tensor, at_end: Tensor, tol: float
+        self, results: Results, at_start: Tensor, at_end: Tensor, tol: float
     ) -> Iterator[Integral]:
         """The mean over the starts of every example."""
         first = torch.searchsorted(self.path_example, torch.arange(len(self.batch.room)))
@@ -522,31 +523,6 @@ class _Window:
                 status, "; ".join(filter(None, (note, self.note, remark(self.dtype)))),
                 per_start=per_start[path : path + starts] if starts > 1 else (),
             )  # fmt: skip
-
-
-class _Results:
-    """What is known of the paths that are done, one row each."""
-
-    def __init__(self, space: Space, paths: int) -> None:
-        self.space = space
-        self.done = torch.zeros(paths, dtype=torch.bool)
-        self.integral = space.zeros(paths)
-        self.doubt: Tensor | None = None
-        self.error = torch.zeros(paths, dtype=torch.float64)
-        self.status: list[Status] = ["budget"] * paths
-        self.note: dict[int, str] = {}
-
-    def receive(self, outcome: Outcome) -> None:
-        rows = outcome.done.to(self.integral.device)
-        self.done[outcome.done] = True
-        self.integral[rows] = outcome.integral
-        self.error[outcome.done] = outcome.error
-        if outcome.doubt is not None:
-            if self.doubt is None:
-                self.doubt = torch.zeros_like(self.integral)
-            self.doubt[rows] = outcome.doubt
-        for path, status in zip(outcome.done.tolist(), outcome.status, strict=True):
-            self.status[path] = status
 
 
 _FLAT = {

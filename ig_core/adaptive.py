@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ig_core.errors import InputError, UnknownNameError
+from ig_core.exact import Exact, ExactProcess
 from ig_core.leaves import WORKSPACE, Bank, Leaves, Nodes, join, pick
 from ig_core.quadrature import (
     FIXED_RULES,
@@ -46,8 +47,13 @@ class Adaptive(Rule):
     """Leaves that are split until the error estimate and the residual of the path both pass."""
 
     name: ClassVar[str] = "adaptive"
+    looks: ClassVar[bool] = True
+    pieces: int = 128
+    """Up to so many pieces of a path between its kinks are each integrated, if they are found."""
 
     def begin(self, goal: Goal, space: Space) -> Process:
+        if goal.structure.linear or goal.structure.traced:
+            return ExactProcess(goal, space, min(goal.budget, self.pieces), _AdaptiveProcess)
         return _AdaptiveProcess(goal, space)
 
 
@@ -285,8 +291,12 @@ def rule_named(name: str, steps: int | None) -> Rule:
                 "or ask for rule='gauss-legendre'"
             )
         return Adaptive()
+    if name == Exact.name:
+        if steps is not None:
+            raise InputError(f"rule='exact' takes a step per piece (got steps={steps})")
+        return Exact(_AdaptiveProcess)
     if name not in FIXED_RULES:
-        raise UnknownNameError("rule", name, [*FIXED_RULES, Adaptive.name])
+        raise UnknownNameError("rule", name, [*FIXED_RULES, Adaptive.name, Exact.name])
     if steps is None:
         raise InputError(f"rule={name!r} needs steps, e.g. steps=50")
     return FIXED_RULES[name](steps)

@@ -29,10 +29,22 @@ from ig_core.example import Example
 from ig_core.layout import Layout, Selection
 from ig_core.memory import Share, memory_of
 from ig_core.paths import Inputs, Path
-from ig_core.precision import coarsest, floored, gradient_rounding, remark
-from ig_core.quadrature import NOISE_ULPS, Found, Goal, Outcome, Process, Request, Rule, Status
+from ig_core.precision import coarsest, floored, gradient_rounding, half, remark
+from ig_core.quadrature import (
+    NOISE_ULPS,
+    Found,
+    Goal,
+    Outcome,
+    Process,
+    Request,
+    Rule,
+    Search,
+    Status,
+    Structure,
+)
 from ig_core.results import Results
 from ig_core.rows import Batch, Rows, Space, checked
+from ig_core.tracing import searched, traced
 
 Forward = Callable[[Rows], Tensor]
 
@@ -224,11 +236,21 @@ class _Window:
         noise = ulps * torch.maximum(at_start.abs(), at_end.abs())
         delta = at_end - at_start
         rounding = gradient_rounding(self.dtype)
-        goal = Goal(self.owner, delta, noise.nan_to_num(), rounding, tol, budget)
+        structure = Structure()
+        if rule.looks and not self.alone and not half(self.dtype):
+            shortest = int(self.batch.room[self.leg_example].argmax())
+            structure = traced(self._output, shortest, self.path.straight)
+        goal = Goal(self.owner, delta, noise.nan_to_num(), rounding, tol, budget, structure)
         process = rule.begin(goal, self.space)
         results = Results(self.space, len(delta))
         self._drop_failed(process)
         while (request := process.request()) is not None:
+            if isinstance(request, Search):
+                example = self.leg_example[request.leg]
+                for kinks in searched(self._output, request, self.batch, example, self.share.value):
+                    process.meet(kinks)
+                process.settle()
+                continue
             for rows, piece in self._evaluate(request):
                 process.receive(Found(rows, piece.value, piece.slope, piece.vectors))
             if not self.reached:  # more points would not help
@@ -372,30 +394,40 @@ class _Window:
             self.spent += torch.bincount(paths, minlength=len(self.spent))
         return rows, _Piece(value, slope, vectors)
 
-    def _output(
-        self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"], grad: bool
-    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], dict[str, Selection]]:
-        """One forward pass over packed rows; and their points, velocities and selections."""
-        points, velocities, received = {}, {}, {}
-        selections: dict[str, Selection] = {}
+    def _points(
+        self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Selection]]:
+        """Packed points of legs, their velocities, and how both are packed."""
+        points, velocities, selections = {}, {}, {}
         t = t.to(self.batch.device)
         for name, starts in self.starts.items():
             ends = self.ends[name]
             selection = selections[name] = starts.select(leg)
             start = selection.gather(starts.values, {})
             end = selection.gather(ends.values, {})
-            point, velocity = self.path.at(start, end, selection.spread(t, end))
-            points[name] = point.detach().requires_grad_(grad)
-            velocities[name] = velocity
-            # The model gets a copy: it may work in place and may want another dtype.
-            received[name] = points[name].to(self.batch.dtypes[name], copy=True)
+            points[name], velocities[name] = self.path.at(start, end, selection.spread(t, end))
+        return points, velocities, selections
+
+    def _forward(self, leg: Int[Tensor, " rows"], points: Mapping[str, Tensor]) -> Tensor:
+        """F at packed points; the model gets a copy: it may work in place, in another dtype."""
+        received = {n: p.to(self.batch.dtypes[n], copy=True) for n, p in points.items()}
+        output = self.forward(self.batch.rows(self.leg_example[leg], received))
+        return checked(output, len(leg))
+
+    def _output(
+        self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"], grad: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        """F at points of legs, and the points, from which there is a graph if that is wanted."""
+        points = {n: p.detach().requires_grad_(grad) for n, p in self._points(leg, t)[0].items()}
         with torch.set_grad_enabled(grad):
-            output = self.forward(self.batch.rows(self.leg_example[leg], received))
-            return checked(output, len(leg)), points, velocities, selections
+            return self._forward(leg, points), list(points.values())
 
     def _pass(self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"], grad: bool) -> _Piece:
         """One forward pass over packed rows, and one backward pass for all of them."""
-        output, points, velocities, selections = self._output(leg, t, grad)
+        points, velocities, selections = self._points(leg, t)
+        points = {n: p.detach().requires_grad_(grad) for n, p in points.items()}
+        with torch.set_grad_enabled(grad):
+            output = self._forward(leg, points)
         self._notice(output.dtype)
         if not grad:
             return _Piece(output.detach(), output.detach(), output.detach())

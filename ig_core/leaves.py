@@ -15,7 +15,7 @@ from ig_core.quadrature import Found, Space
 WORKSPACE = 2**22
 """Elements of a temporary tensor."""
 
-_Table = TypeVar("_Table", "Nodes", "Leaves")
+_Table = TypeVar("_Table")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +96,14 @@ class Leaves:
 
 def pick(table: _Table, index: Tensor) -> _Table:
     """Some rows of a table."""
-    return type(table)(*(getattr(table, f.name)[index] for f in fields(table)))
+    columns = fields(table)  # type: ignore[arg-type]
+    return type(table)(*(getattr(table, f.name)[index] for f in columns))
 
 
 def join(first: _Table, second: _Table) -> _Table:
     """Two tables, one after the other."""
-    parts = ((getattr(first, f.name), getattr(second, f.name)) for f in fields(first))
+    columns = fields(first)  # type: ignore[arg-type]
+    parts = ((getattr(first, f.name), getattr(second, f.name)) for f in columns)
     return type(first)(*(torch.cat(pair) for pair in parts))
 
 

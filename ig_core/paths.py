@@ -33,6 +33,8 @@ class Path(ABC):
     name: ClassVar[str]
     fits: ClassVar[tuple[str, ...]] = ()
     """Domains that the path is limited to; empty for all."""
+    straight: ClassVar[bool] = False
+    """Whether every leg is a straight line, along which ReLU networks are piecewise linear."""
 
     def legs(self, example: Example, start: Inputs) -> Sequence[Leg]:
         """The smooth pieces of the curve, each with its ends; one by default."""
@@ -47,6 +49,7 @@ class Straight(Path):
     """x' + t (x - x'), the path of Sundararajan, Taly and Yan (2017, arXiv:1703.01365)."""
 
     name = "straight"
+    straight = True
 
     def at(self, start: Tensor, end: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         # lerp meets both ends exactly, which start + t * velocity does not.

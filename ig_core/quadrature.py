@@ -43,6 +43,33 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
+class Search:
+    """Neighbouring points of paths, in order of leg and t, between which there may be kinks.
+
+    Those of the ``operation``-th operation of a forward pass that has any are wanted.
+    """
+
+    leg: Int[Tensor, " points"]
+    t: Float[Tensor, " points"]
+    operation: int
+
+
+@dataclass(frozen=True, eq=False)
+class Kinked:
+    """What the engine found at some points of a search.
+
+    ``value`` is F there, ``after`` the point before each kink and ``t`` its place. ``choices``:
+    between neighbours there may be more kinks than were found.
+    """
+
+    points: Int[Tensor, " part"]
+    value: Float[Tensor, " part"]
+    after: Int[Tensor, " kinks"]
+    t: Float[Tensor, " kinks"]
+    choices: bool
+
+
+@dataclass(frozen=True, eq=False)
 class Found:
     """What the engine found at some rows of a request.
 
@@ -70,6 +97,23 @@ class Outcome:
     status: Sequence[Status]
 
 
+@dataclass(frozen=True)
+class Structure:
+    """What the operations between the inputs and F are, as far as autograd tells.
+
+    ``smooth``: none of them has a kink. ``linear``: each is affine or has kinks, so that F is
+    piecewise linear along a straight leg; ``curve`` names one that is neither. ``traced``: what
+    has kinks is given piecewise linear arguments, so that the kinks can be computed;
+    ``operations`` in a forward pass have them.
+    """
+
+    smooth: bool = False
+    linear: bool = False
+    traced: bool = False
+    operations: int = 0
+    curve: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Goal:
     """What is to be reached, path by path.
@@ -84,6 +128,7 @@ class Goal:
     epsilon: float
     tol: float
     budget: int
+    structure: Structure = Structure()
 
     def residual_passes(
         self, total: Float[Tensor, " paths"], norm: Float[Tensor, " paths"]
@@ -98,12 +143,16 @@ class Process(ABC):
     """One integration under way, over all examples at once."""
 
     @abstractmethod
-    def request(self) -> Request | None:
+    def request(self) -> Request | Search | None:
         """The next points, or None when every example is done."""
 
     @abstractmethod
     def receive(self, found: Found) -> None:
         """Take in some rows of the last request."""
+
+    def meet(self, kinks: Kinked) -> None:
+        """Take in a part of what a search found."""
+        raise NotImplementedError("a process that searches for kinks takes them in")
 
     @abstractmethod
     def settle(self) -> Outcome:
@@ -118,6 +167,8 @@ class Rule(ABC):
     """Where the integrand is evaluated, and when that is enough."""
 
     name: ClassVar[str]
+    looks: ClassVar[bool] = False
+    """Whether it wants to know the structure of the model, which costs passes over one row."""
 
     @abstractmethod
     def begin(self, goal: Goal, space: Space) -> Process:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -241,6 +242,14 @@ class Batch:
             count = max(1, int(int(room[begin]) * share))
             yield order[begin : begin + count]
             begin += count
+
+    @cached_property
+    def alike(self) -> Int[Tensor, " examples"]:
+        """Equal numbers for examples whose tensors have equal shapes."""
+        packs = {**self.inputs, **self.context}.values()
+        sizes = torch.stack([pack.sizes for pack in packs], dim=1)
+        group: Tensor = torch.unique(sizes, dim=0, return_inverse=True)[1]
+        return group
 
     def rows(self, example: Int[Tensor, " rows"], points: Mapping[str, Tensor]) -> Rows:
         """Rows of these examples with the inputs at ``points`` (packed)."""

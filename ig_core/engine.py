@@ -7,7 +7,6 @@ float64 sums. Nothing here runs once per row.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -39,10 +38,9 @@ from ig_core.quadrature import (
     Request,
     Rule,
     Search,
-    Status,
     Structure,
 )
-from ig_core.results import Results
+from ig_core.results import Integral, Results
 from ig_core.rows import Batch, Rows, Space, checked
 from ig_core.tracing import searched, traced
 
@@ -71,26 +69,6 @@ class Progress:
     evaluations: int
     open: int
     total: int
-
-
-@dataclass(frozen=True, eq=False)
-class Integral:
-    """What the engine knows about one example: the mean over its starts.
-
-    ``per_start`` holds the values of each start where there are several.
-    """
-
-    values: Mapping[str, Tensor]
-    at_input: float
-    at_baseline: float
-    residual: float
-    error: float
-    uncertainty: Mapping[str, Tensor]
-    evaluations: int
-    status: Status
-    reason: str = ""
-    cause: Exception | None = None
-    per_start: Sequence[Mapping[str, Tensor]] = ()
 
 
 def integrate(
@@ -263,7 +241,10 @@ class _Window:
             ready[self.path_example[~results.done]] = False
             ready[self.path_example[list(self.failures)]] = True
             yield int(self.spent.sum()), int(ready.sum())
-        yield from self._merge(results, at_start, at_end, tol)
+        yield from results.integrals(
+            at_start, at_end, self.path_example, self.spent, self.failures, self.batch.dtypes,
+            "; ".join(filter(None, (self.note, remark(self.dtype)))), tol,
+        )  # fmt: skip
 
     # -- evaluation -----------------------------------------------------------------------------
 
@@ -502,60 +483,6 @@ class _Window:
                 self._blame_gradient(path, goal, why)
             results.note[path] = _FLAT[changes]
 
-    def _merge(
-        self, results: Results, at_start: Tensor, at_end: Tensor, tol: float
-    ) -> Iterator[Integral]:
-        """The mean over the starts of every example."""
-        first = torch.searchsorted(self.path_example, torch.arange(len(self.batch.room)))
-        count = torch.bincount(self.path_example)
-        several = bool((count > 1).any())
-
-        def total(per_path: Tensor) -> Tensor:
-            zero = per_path.new_zeros(len(count), *per_path.shape[1:])
-            return zero.index_add_(0, self.path_example.to(per_path.device), per_path)
-
-        def mean(per_path: Tensor) -> Tensor:
-            if not several:
-                return per_path
-            shape = (-1, *(1,) * (per_path.dim() - 1))
-            return total(per_path) / count.to(per_path.device).view(shape)
-
-        failed = {self.example_of[p]: self.failures[p] for p in sorted(self.failures, reverse=True)}
-        vectors = mean(results.integral)
-        vectors[list(failed)] = torch.nan
-        dtypes = {n: _result_dtype(dtype) for n, dtype in self.batch.dtypes.items()}
-        firsts = first.tolist()
-        values = self.space.tensors(vectors, firsts, dtypes)
-        size = vectors.abs().sum(1).cpu()
-        begin, end, error = mean(at_start), at_end[first], mean(results.error)
-        residual = mean(results.integral.sum(1).cpu()) - (end - begin)
-        relative = torch.where(size > 0, error / size, error)
-        cancels = (count > 1) & (error > tol * size)
-        doubt: Sequence[Mapping[str, Tensor]] = [{}] * len(count)
-        if results.doubt is not None:
-            doubt = self.space.tensors(mean(results.doubt), firsts)
-        per_start = self.space.tensors(results.integral, range(len(self.owner))) if several else []
-        spent = total(self.spent)
-        columns = (begin, end, residual, relative, size == 0, cancels, spent, first, count)
-        for number, row in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
-            at_baseline, at_input, left, wrong, nothing, cancelled, evaluations, path, starts = row
-            if (failure := failed.get(number)) is not None:
-                yield Integral(
-                    values[number], at_input, at_baseline, math.nan, math.nan, {}, evaluations,
-                    "failed", str(failure), failure,
-                )  # fmt: skip
-                continue
-            own = results.status[path : path + starts]
-            status = own[0] if starts == 1 else _worst(own)
-            note = results.note.get(path, "") if nothing else ""
-            if cancelled and status == "converged":
-                status, note = "budget", "each start met the tolerance, but their mean cancels"
-            yield Integral(
-                values[number], at_input, at_baseline, left, wrong, doubt[number], evaluations,
-                status, "; ".join(filter(None, (note, self.note, remark(self.dtype)))),
-                per_start=per_start[path : path + starts] if starts > 1 else (),
-            )  # fmt: skip
-
 
 _FLAT = {
     False: "the output does not depend on the input along this path",
@@ -579,12 +506,3 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         any(told in str(error).lower() for told in ("out of memory", "can't allocate memory"))
     )
-
-
-def _worst(statuses: Sequence[Status]) -> Status:
-    order: tuple[Status, ...] = ("budget", "noise_floor", "converged")
-    return next(status for status in order if status in statuses)
-
-
-def _result_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32

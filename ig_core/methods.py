@@ -15,10 +15,11 @@ from torch import Tensor
 from ig_core.adaptive import Adaptive
 from ig_core.attribution import Attribution
 from ig_core.domain import Domain
-from ig_core.engine import Integral, Progress, evaluate, integrate
+from ig_core.engine import Progress, evaluate, integrate
 from ig_core.example import Example, Units
 from ig_core.paths import Inputs, Path, Straight
 from ig_core.quadrature import Fixed, Rule, Status, midpoint
+from ig_core.results import Integral
 
 
 @dataclass(frozen=True, eq=False)

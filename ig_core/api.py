@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -95,8 +96,10 @@ def attribute(
         tol: relative tolerance of the estimated L1 error and of the residual.
         budget: gradient evaluations per example and start, at least 11 (for each leg of the path:
             a rule's first nodes, and all nodes of a fixed rule, are never left out).
-        rule: ``"adaptive"``, or a fixed rule (``"gauss-legendre"``, ``"midpoint"``,
-            ``"trapezoid"``) with ``steps``.
+        rule: ``"adaptive"``, which computes the kinks of a ReLU network by itself where they are
+            few; ``"exact"``, which insists on it (piecewise linear networks, up to ``budget``
+            pieces); or a fixed rule (``"gauss-legendre"``, ``"midpoint"``, ``"trapezoid"``) with
+            ``steps``.
         steps: steps of a fixed rule, for each leg of the path.
         device: where to compute; where the model is by default.
         seed: of everything random.
@@ -214,7 +217,7 @@ def _domain(
 
 
 def _check_options(domain: type[Domain], options: Mapping[str, Any], called: str) -> None:
-    _, *takes = inspect.signature(domain).parameters.values()  # all but the model
+    takes = _parameters(domain)
     known = [p.name for p in takes if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     anything = any(p.kind == p.VAR_KEYWORD for p in takes)
     for name in options if not anything else ():
@@ -229,6 +232,12 @@ def _check_options(domain: type[Domain], options: Mapping[str, Any], called: str
     for p in takes:
         if p.name in known and p.default is p.empty and p.name not in options:
             raise InputError(f"{called} needs the option {p.name!r}; see help({domain.__name__})")
+
+
+@lru_cache(maxsize=64)
+def _parameters(domain: type[Domain]) -> Sequence[inspect.Parameter]:
+    """What a domain takes besides the model; looked up once, because that is slow."""
+    return list(inspect.signature(domain).parameters.values())[1:]
 
 
 def _component(manager: PluginManager, kind: str, given: Any, base: type, domain: str) -> Any:

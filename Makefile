@@ -25,7 +25,6 @@ lint: .venv/test.ready
 
 perf: .venv/test.ready
 	$(BIN)/python tests/benchmarks/perf.py
-	$(BIN)/python tests/benchmarks/rule.py
 	$(BIN)/python tests/benchmarks/suite.py
 
 picture: .venv/bench.ready

@@ -179,7 +179,7 @@ def of_random(model: Any, seed: int, *, causal: bool) -> Function:
     words = model.get_input_embeddings().weight.detach()
     x = words[torch.randint(len(words), (RANDOM_EXAMPLES, 16), generator=draw)]
     network = Logit(model, words.shape[1], causal)
-    return from_zero(network, x, nodes=512, chunk=128)
+    return from_zero(network, x, nodes=256, chunk=128)
 
 
 def random_bert() -> Function:
@@ -188,7 +188,7 @@ def random_bert() -> Function:
     with seeded(5):
         config = BertConfig(
             vocab_size=1000, hidden_size=128, num_hidden_layers=12, num_attention_heads=4,
-            intermediate_size=256, max_position_embeddings=32,
+            intermediate_size=256, max_position_embeddings=32, initializer_range=0.05,
         )  # fmt: skip
         return of_random(BertModel(config, add_pooling_layer=False), 5, causal=False)
 
@@ -198,7 +198,15 @@ def random_gpt() -> Function:
 
     with seeded(6):
         config = GPT2Config(
-            vocab_size=1000, n_embd=128, n_layer=12, n_head=4, n_positions=32, use_cache=False
+            vocab_size=1000,
+            n_embd=128,
+            n_layer=12,
+            n_head=4,
+            n_positions=32,
+            initializer_range=0.05,
+            bos_token_id=None,
+            eos_token_id=None,
+            use_cache=False,
         )
         return of_random(GPT2Model(config), 6, causal=True)
 

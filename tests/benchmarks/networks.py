@@ -9,7 +9,7 @@ from function import Chosen, Entry, Function, frozen, seeded, trained
 from torch import Tensor, nn
 
 EXAMPLES = 50
-GRAPH_EXAMPLES = 16
+DEAR_EXAMPLES = 16
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -36,13 +36,18 @@ def convolution(activation: type[nn.Module], pool: type[nn.Module]) -> nn.Module
 
 
 def of_digits(
-    name: str, network: nn.Module, *, probability: bool = False, **options: Any
+    name: str,
+    network: nn.Module,
+    *,
+    probability: bool = False,
+    examples: int = EXAMPLES,
+    **options: Any,
 ) -> Function:
-    """The true class of 50 digits, from a black image."""
+    """The true class of some digits, from a black image."""
     x, classes = digits()
     model = trained(network, name, x, classes, steps=400, rate=2e-3)
     chosen = Chosen(model, probability)
-    return from_zero(chosen, x[:EXAMPLES], target=classes[:EXAMPLES], **options)
+    return from_zero(chosen, x[:examples], target=classes[:examples], **options)
 
 
 def from_zero(
@@ -69,7 +74,8 @@ def gelu_logit() -> Function:
 
 def max_pooling() -> Function:
     with seeded(1):
-        return of_digits("max-pooling", convolution(nn.ReLU, nn.MaxPool2d), smooth=False)
+        network = convolution(nn.ReLU, nn.MaxPool2d)
+        return of_digits("max-pooling", network, examples=DEAR_EXAMPLES, smooth=False)
 
 
 class Recurrent(nn.Module):
@@ -115,7 +121,7 @@ def of_symbols(name: str, network: Any) -> Function:
     symbols, classes = last_keyword()
     trained(network, name, symbols, classes, steps=700, rate=5e-3)
     x = network.symbols(symbols[:EXAMPLES]).detach()
-    return from_zero(Chosen(Embedded(network)), x, target=classes[:EXAMPLES])
+    return from_zero(Chosen(Embedded(network)), x, target=classes[:EXAMPLES], nodes=4_000)
 
 
 def gru() -> Function:
@@ -172,7 +178,7 @@ def of_karate_club(name: str, layers: list[nn.Module]) -> Function:
             return self.network.logits(x, factors)[0, chosen]
 
     trained(Nodes(), name, torch.arange(nodes), data.y, steps=150, rate=1e-2)
-    chosen = torch.arange(GRAPH_EXAMPLES) * 2
+    chosen = torch.arange(DEAR_EXAMPLES) * 2
     inputs = (x.repeat(len(chosen), 1, 1), factors.repeat(len(chosen), 1))
     starts = tuple(torch.zeros_like(one) for one in inputs)
     place = torch.stack([chosen, data.y[chosen]], 1)
@@ -218,6 +224,42 @@ def gat() -> Function:
         return of_karate_club("gat", [layer(34, 8), layer(32, 4)])
 
 
+class Gate(nn.Module):
+    """relu(a) * g: kinks on a curved path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinked, self.curved, self.out = nn.Linear(16, 32), nn.Linear(16, 32), nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.relu(self.kinked(x)) * self.curved(x))
+
+
+def gate() -> Function:
+    with seeded(503):
+        x, first = torch.randn(EXAMPLES, 16), torch.zeros(EXAMPLES, dtype=torch.long)
+        return from_zero(Chosen(Gate()), x, target=first, smooth=False, nodes=100_000)
+
+
+class Encoder(nn.Module):
+    """Three layers that normalise what comes out of them: from zero, a sharp start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, activation="gelu")
+        self.encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+        self.out = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.encoder(x).mean(1))
+
+
+def small_encoder() -> Function:
+    with seeded(4):
+        x, first = torch.randn(EXAMPLES, 10, 16), torch.zeros(EXAMPLES, dtype=torch.long)
+        return from_zero(Chosen(Encoder()), x, target=first, nodes=4_000, grade=2)
+
+
 def q_network() -> Function:
     """The agent of the benchmark case: Q of its own action in 50 states that it visited."""
     from ig_core.bench.folder import case_folder
@@ -241,6 +283,8 @@ ENTRIES = (
     Entry("ReLU MLP probability", "kinked", relu_probability, ("sklearn",)),
     Entry("CNN with max pooling", "piecewise linear", max_pooling, ("sklearn",)),
     Entry("GELU MLP logit", "smooth", gelu_logit, ("sklearn",), easy=True),
+    Entry("gate, relu(a) * g", "kinked", gate),
+    Entry("small encoder, zero", "transformer", small_encoder),
     Entry("GCN, x and edges", "kinked", gcn, ("torch_geometric",)),
     Entry("GAT, x and edges", "kinked", gat, ("torch_geometric",)),
 )

@@ -8,6 +8,7 @@ import torch
 from function import Chosen, Entry, Function, frozen, scaled, seeded
 from language import RANDOM_EXAMPLES, Logit
 from networks import (
+    DEAR_EXAMPLES,
     EXAMPLES,
     Recurrent,
     convolution,
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 def leaky_convolution() -> Function:
     with seeded(11):
         network = convolution(nn.LeakyReLU, nn.AvgPool2d)
-        return of_digits("leaky-convolution", network, smooth=False)
+        return of_digits("leaky-convolution", network, examples=DEAR_EXAMPLES, smooth=False)
 
 
 def elu_logit() -> Function:

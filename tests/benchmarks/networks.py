@@ -121,7 +121,7 @@ def of_symbols(name: str, network: Any) -> Function:
     symbols, classes = last_keyword()
     trained(network, name, symbols, classes, steps=700, rate=5e-3)
     x = network.symbols(symbols[:EXAMPLES]).detach()
-    return from_zero(Chosen(Embedded(network)), x, target=classes[:EXAMPLES], nodes=4_000)
+    return from_zero(Chosen(Embedded(network)), x, target=classes[:EXAMPLES])
 
 
 def gru() -> Function:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ig_core import invariance
 from ig_core.adaptive import rule_named
 from ig_core.attribution import ADVICE, Attribution
 from ig_core.baselines import Baseline, Constant, Given, check_starts
@@ -428,8 +429,11 @@ def _judge(results: Sequence[Attribution], tol: float, strict: bool) -> None:
             f"{len(missed)} of {len(results)} examples missed tol={tol:g} (worst: {estimated}"
             f"residual {worst.residual:.1e}); {ADVICE['budget']}"
         )
+    unscaled = [a for a in results if invariance.LOOKS in a.reason and a.status != "failed"]
+    if unscaled:
+        told.append(f"{len(unscaled)} of {len(results)} examples: {unscaled[0].reason}")
     if missed and strict:
-        raise NotConvergedError(told[-1])
+        raise NotConvergedError("; ".join(told))
     if told:
         category = NotConvergedWarning if missed else IGWarning
         warnings.warn("; ".join(told), category, stacklevel=3)

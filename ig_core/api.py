@@ -429,7 +429,7 @@ def _judge(results: Sequence[Attribution], tol: float, strict: bool) -> None:
             f"{len(missed)} of {len(results)} examples missed tol={tol:g} (worst: {estimated}"
             f"residual {worst.residual:.1e}); {ADVICE['budget']}"
         )
-    unscaled = [a for a in results if invariance.LOOKS in a.reason and a.status != "failed"]
+    unscaled = [a for a in results if invariance.LOOKS in a.reason]
     if unscaled:
         told.append(f"{len(unscaled)} of {len(results)} examples: {unscaled[0].reason}")
     if missed and strict:

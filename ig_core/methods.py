@@ -17,7 +17,7 @@ from ig_core.adaptive import Adaptive
 from ig_core.attribution import Attribution
 from ig_core.domain import Domain
 from ig_core.engine import Progress, evaluate, integrate
-from ig_core.errors import IGError, NoGradientError
+from ig_core.errors import IGError
 from ig_core.example import Example, Units
 from ig_core.paths import Inputs, Path, Straight
 from ig_core.quadrature import Fixed, Rule, Status, midpoint
@@ -101,7 +101,8 @@ def _warned(
     a few were sound.
     """
     results, sound = list(found), 0
-    hard = [i for i, (_, one) in enumerate(found) if one.evaluations > COSTLY or _missed(one)]
+    judged = [(i, one) for i, (_, one) in enumerate(found) if one.status != "failed"]
+    hard = [i for i, one in judged if one.evaluations > COSTLY or one.status == "budget"]
     for number in sorted(hard, key=lambda i: -found[i][1].evaluations):
         if sound == SOUND or task.path.name != Straight.name:
             break
@@ -121,10 +122,6 @@ def _warned(
             reason = "; ".join(filter(None, (integral.reason, told)))
             results[number] = example, replace(integral, reason=reason)
     return results
-
-
-def _missed(integral: Integral) -> bool:
-    return integral.status == "budget" or isinstance(integral.cause, NoGradientError)
 
 
 class GradientTimesInput(Method):

@@ -214,10 +214,7 @@ class _Window:
         noise = ulps * torch.maximum(at_start.abs(), at_end.abs())
         delta = at_end - at_start
         rounding = gradient_rounding(self.dtype)
-        structure = Structure()
-        if rule.looks and not self.alone and not half(self.dtype):
-            shortest = int(self.batch.room[self.leg_example].argmax())
-            structure = traced(self._output, shortest, self.path.straight)
+        structure = self._structure() if rule.looks else Structure()
         goal = Goal(self.owner, delta, noise.nan_to_num(), rounding, tol, budget, structure)
         process = rule.begin(goal, self.space)
         results = Results(self.space, len(delta))
@@ -245,6 +242,15 @@ class _Window:
             at_start, at_end, self.path_example, self.spent, self.failures, self.batch.dtypes,
             "; ".join(filter(None, (self.note, remark(self.dtype)))), tol,
         )  # fmt: skip
+
+    def _structure(self) -> Structure:
+        """What is between the inputs and F, if kinks can be searched for at all."""
+        if self.alone:
+            return Structure(curve="rows that do not share a batch")
+        if half(self.dtype):
+            return Structure(curve="numbers of half precision")
+        shortest = int(self.batch.room[self.leg_example].argmax())
+        return traced(self._output, shortest, self.path.straight)
 
     # -- evaluation -----------------------------------------------------------------------------
 

@@ -43,12 +43,13 @@ class Exact(Rule):
         self.otherwise = otherwise
 
     def begin(self, goal: Goal, space: Space) -> Process:
-        if not goal.structure.linear:
-            curve = goal.structure.curve or "an operation that autograd does not show"
+        if goal.structure.curve:
             raise InputError(
                 "rule='exact' needs a piecewise linear network (ReLU, max pooling) and a straight "
-                f"path (got {curve} between input and output); rule='adaptive' integrates any"
+                f"path (got {goal.structure.curve}); rule='adaptive' integrates any"
             )
+        if not goal.structure.linear:  # the model could not be run with a graph
+            return self.otherwise(goal, space)
         return ExactProcess(goal, space, goal.budget, self.otherwise)
 
 

@@ -90,7 +90,7 @@ def structure_of(output: Float[Tensor, " rows"], inputs: Collection[Tensor]) -> 
         smooth=bool(graph) and not kinked and not bent,
         linear=bool(graph) and not bent and not curved,
         traced=bool(kinked) and not bent and _below(kinked, graph) <= straight | kinked,
-        curve=bent or curved,
+        curve=f"{bent or curved} between input and output" if bent or curved else "",
     )
 
 

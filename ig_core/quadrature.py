@@ -102,7 +102,7 @@ class Structure:
     """What the operations between the inputs and F are, as far as autograd tells.
 
     ``smooth``: none of them has a kink. ``linear``: each is affine or has kinks, so that F is
-    piecewise linear along a straight leg; ``curve`` names one that is neither. ``traced``: what
+    piecewise linear along a straight leg; ``curve`` says why it is not. ``traced``: what
     has kinks is given piecewise linear arguments, so that the kinks can be computed;
     ``operations`` in a forward pass have them.
     """

@@ -30,7 +30,7 @@ def traced(run: Run, leg: int, straight: bool) -> Structure:
         output, inputs = run(row, half, True)
         found = structure_of(output, inputs)
         if not straight:
-            return replace(found, linear=False, traced=False)
+            return replace(found, linear=False, traced=False, curve="a curved path")
         if found.traced:
             with tracer:
                 run(row, half, False)

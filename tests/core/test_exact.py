@@ -162,6 +162,33 @@ def test_a_curved_network_is_refused_by_name() -> None:
         ig.attribute(network(4, 8, 2, last=nn.Tanh()), states(1, 4), target=0, rule="exact")
 
 
+class Quadratic(ig.Path):
+    name = "quadratic"
+
+    def at(self, start: Tensor, end: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return start + t**2 * (end - start), 2 * t * (end - start)
+
+
+def test_what_else_keeps_kinks_from_being_computed_is_told() -> None:
+    net, x = network(4, 8, 2), states(2, 4)
+    with pytest.raises(ig.InputError, match="got a curved path"):
+        ig.attribute(net, x, target=0, rule="exact", path=Quadratic())
+    with pytest.raises(ig.InputError, match="got rows that do not share a batch"):
+        ig.attribute(lambda x: net(x - x.mean(0)), x, target=0, rule="exact", baseline=1.0)
+    with pytest.raises(ig.InputError, match="got numbers of half precision"):
+        ig.attribute(net.bfloat16(), x.bfloat16(), target=0, rule="exact")
+
+
+def test_a_model_that_raises_tells_its_own_error() -> None:
+    def broken(x: Tensor) -> Tensor:
+        if x.requires_grad:
+            raise RuntimeError("no graph of mine")
+        return x.sum(1)
+
+    with pytest.raises(ig.ModelError, match="no graph of mine"):
+        ig.attribute(broken, states(1, 4), rule="exact")
+
+
 def test_more_kinks_than_the_budget_are_left_to_the_leaves() -> None:
     net, x = network(4, 64, 64, 2), states(10, 4, 2.0)
     exact = ig.attribute(net, x, target=0, rule="exact")

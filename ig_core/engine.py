@@ -162,6 +162,7 @@ class _Piece:
     value: Float[Tensor, " rows"]
     slope: Float[Tensor, " rows"]
     vectors: Float[Tensor, "rows width"]
+    endless: Bool[Tensor, " rows"] | None = None
 
 
 class _Window:
@@ -206,6 +207,7 @@ class _Window:
         self.spent = torch.zeros(len(self.example_of), dtype=torch.long)
         self.failures: dict[int, Exception] = {}
         self.reached = False  # has any gradient come back to any input?
+        self.open_ends = False  # may the gradient be infinite at the ends of a leg?
 
     def run(self, rule: Rule, tol: float, budget: int) -> Iterator[Integral | tuple[int, int]]:
         """Evaluations and finished examples after every round; then one integral per example."""
@@ -217,6 +219,7 @@ class _Window:
         structure = self._structure() if rule.looks else Structure()
         goal = Goal(self.owner, delta, noise.nan_to_num(), rounding, tol, budget, structure)
         process = rule.begin(goal, self.space)
+        self.open_ends = process.open_ends
         results = Results(self.space, len(delta))
         self._drop_failed(process)
         while (request := process.request()) is not None:
@@ -227,7 +230,8 @@ class _Window:
                 process.settle()
                 continue
             for rows, piece in self._evaluate(request):
-                process.receive(Found(rows, piece.value, piece.slope, piece.vectors))
+                found = (piece.value, piece.slope, piece.vectors, piece.endless)
+                process.receive(Found(rows, *found))
             if not self.reached:  # more points would not help
                 for path in (goal.delta.abs() > goal.noise).nonzero().view(-1).tolist():
                     why = "no gradient reaches the input: argmax, detach or no_grad cut it"
@@ -366,7 +370,11 @@ class _Window:
         some = [piece.vectors for _, piece in pieces]
         vectors = torch.cat(some) if some[1:] else some[0]
         finite = value.isfinite() & slope.isfinite()
-        for position in (~finite).nonzero().view(-1).tolist():
+        t = request.t[rows]
+        endless = value.isfinite() & ~finite & ((t == 0) | (t == 1)) & self.open_ends
+        if bool(endless.any()):
+            slope[endless], vectors[endless.to(vectors.device)] = 0.0, 0.0
+        for position in (~finite & ~endless).nonzero().view(-1).tolist():
             if int(self.owner[request.leg[rows[position]]]) not in self.failures:
                 what = "gradient" if bool(value[position].isfinite()) else "output"
                 self._fail(
@@ -374,12 +382,12 @@ class _Window:
                 )
         if self.failures:
             kept = self._whole(request, rows).nonzero().view(-1)
-            rows, value, slope = rows[kept], value[kept], slope[kept]
+            rows, value, slope, endless = (x[kept] for x in (rows, value, slope, endless))
             vectors = vectors[kept.to(vectors.device)]
         if gradients:
             paths = self.owner[request.leg[rows]]
             self.spent += torch.bincount(paths, minlength=len(self.spent))
-        return rows, _Piece(value, slope, vectors)
+        return rows, _Piece(value, slope, vectors, endless)
 
     def _points(
         self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"]

@@ -41,7 +41,9 @@ class Leaves:
     ``nodes`` are the points of a leaf, ``weights`` what they count in its integral, ``doubt`` what
     they count in the vector whose L1 norm is ``error``. ``error`` leaves out what rounding
     explains, ``raw`` does not. ``kin`` is the number shared by the two halves of one leaf;
-    ``kin_weights`` and so on hold as long as both halves are there.
+    ``kin_weights`` and so on hold as long as both halves are there. ``distance`` is how far two
+    rules were apart here or where this leaf was refined from, ``apart`` says that the leaf is to be
+    cut at its middle node, and ``probe`` where it wants a new one.
     """
 
     path: Int[Tensor, " leaves"]
@@ -57,25 +59,9 @@ class Leaves:
     kin_weights: Float[Tensor, "leaves points"]
     kin_error: Float[Tensor, " leaves"]
     kin_raw: Float[Tensor, " leaves"]
+    distance: Float[Tensor, " leaves"]
+    apart: Bool[Tensor, " leaves"]
     probe: Float[Tensor, " leaves"]
-
-    @classmethod
-    def over(
-        cls,
-        path: Tensor,
-        leg: Tensor,
-        start: Tensor,
-        width: Tensor,
-        nodes: Int[Tensor, "leaves points"],
-        kin: Tensor,
-    ) -> Leaves:
-        """Leaves that are still to be measured."""
-        per_leaf = torch.full_like(width, torch.inf)
-        per_point = torch.zeros(nodes.shape, dtype=torch.float64)
-        return cls(
-            path, leg, start, width, nodes, kin, per_point, per_point, per_leaf, per_leaf,
-            per_point, per_leaf, per_leaf, torch.full_like(width, 0.5),
-        )  # fmt: skip
 
     def settled(self) -> Leaves:
         """The leaves under their best rule: that of both halves together, while both are there."""
@@ -107,6 +93,47 @@ def join(first: _Table, second: _Table) -> _Table:
     return type(first)(*(torch.cat(pair) for pair in parts))
 
 
+def over(
+    path: Int[Tensor, " leaves"],
+    leg: Int[Tensor, " leaves"],
+    nodes: Int[Tensor, "leaves points"],
+    t: Float[Tensor, " nodes"],
+    kin: Int[Tensor, " leaves"] | None = None,
+) -> Leaves:
+    """Leaves from the first of their nodes to the last, or back, that are still to be measured."""
+    first, last = t[nodes[:, 0]], t[nodes[:, -1]]
+    start, width = torch.minimum(first, last), (last - first).abs()
+    per_leaf = torch.full_like(width, torch.inf)
+    per_point = torch.zeros(nodes.shape, dtype=torch.float64)
+    return Leaves(
+        path, leg, start, width, nodes, torch.arange(len(leg)) if kin is None else kin,
+        per_point, per_point, per_leaf, per_leaf, per_point, per_leaf, per_leaf,
+        torch.zeros_like(width), torch.zeros_like(path, dtype=torch.bool),
+        torch.full_like(width, 0.5),
+    )  # fmt: skip
+
+
+def without(leaves: Leaves, index: Int[Tensor, " gone"]) -> Leaves:
+    """All but some of the leaves."""
+    left = torch.ones(len(leaves.path), dtype=torch.bool)
+    left[index] = False
+    return pick(leaves, left)
+
+
+def twins(
+    leaves: Leaves, nodes: Int[Tensor, "leaves two points"], t: Float[Tensor, " nodes"]
+) -> Leaves:
+    """Two new leaves in the place of each, one after the other."""
+    path, leg = leaves.path.repeat_interleave(2), leaves.leg.repeat_interleave(2)
+    return over(path, leg, nodes.flatten(0, 1), t)
+
+
+def cut(leaves: Leaves, t: Float[Tensor, " nodes"]) -> Leaves:
+    """The two halves of every leaf, which share its middle node."""
+    half = leaves.nodes.shape[1] // 2
+    return twins(leaves, torch.stack([leaves.nodes[:, : half + 1], leaves.nodes[:, half:]], 1), t)
+
+
 class Bank:
     """The nodes with their vectors."""
 
@@ -116,11 +143,14 @@ class Bank:
         self.nodes = Nodes.at(torch.zeros(0, dtype=torch.long), empty)
         self.vectors: Tensor | None = None
         self.first = 0
+        self.counted = empty
+        """What every node counts in the sums that were made of them."""
 
     def expect(self, nodes: Nodes) -> None:
         """Make room for nodes that are about to be found."""
         self.first = len(self.nodes.t)
         self.nodes = join(self.nodes, nodes)
+        self.counted = torch.cat([self.counted, torch.zeros_like(nodes.t)])
 
     def receive(self, found: Found) -> None:
         self.grow(found.vectors.dtype)
@@ -144,7 +174,7 @@ class Bank:
         """Forget all other nodes; gives the new number of every old one."""
         assert self.vectors is not None
         index = used.nonzero().view(-1)
-        self.nodes = pick(self.nodes, index)
+        self.nodes, self.counted = pick(self.nodes, index), self.counted[index]
         self.vectors = self.vectors[index.to(self.vectors.device)]
         return used.cumsum(0) - 1
 
@@ -154,10 +184,15 @@ class Bank:
         """L1 norms of weighted sums of vectors."""
         if not len(nodes):
             return torch.zeros(0, dtype=torch.float64)
-        return torch.cat([v.abs().sum(1).cpu() for _, v in self.mixed(nodes, weights)])
+        assert self.vectors is not None
+        parts = self.mixed(nodes, weights, self.vectors.dtype)
+        return torch.cat([v.abs().sum(1, dtype=torch.float64).cpu() for _, v in parts])
 
     def mixed(
-        self, nodes: Int[Tensor, "sets points"], weights: Float[Tensor, "sets points"]
+        self,
+        nodes: Int[Tensor, "sets points"],
+        weights: Float[Tensor, "sets points"],
+        dtype: torch.dtype = torch.float64,
     ) -> Iterator[tuple[slice, Float[Tensor, "part width"]]]:
         """Weighted sums of vectors, in parts that fit the workspace."""
         assert self.vectors is not None
@@ -165,5 +200,5 @@ class Bank:
         device = self.vectors.device
         for begin in range(0, len(nodes), size):
             part = slice(begin, begin + size)
-            chosen = self.vectors[nodes[part].to(device)].double()
-            yield part, torch.bmm(weights[part].to(device)[:, None, :], chosen)[:, 0]
+            chosen = self.vectors[nodes[part].to(device)].to(dtype)
+            yield part, torch.bmm(weights[part, None].to(chosen), chosen)[:, 0]

@@ -73,13 +73,31 @@ class Kinked:
 class Found:
     """What the engine found at some rows of a request.
 
-    ``value`` is F, ``slope`` is dF/dt, ``vectors`` the gradient times velocity.
+    ``value`` is F, ``slope`` is dF/dt, ``vectors`` the gradient times velocity. ``endless`` says
+    where the gradient is not finite while F is; slope and vector are zero there.
     """
 
     rows: Int[Tensor, " part"]
     value: Float[Tensor, " part"]
     slope: Float[Tensor, " part"]
     vectors: Float[Tensor, "part width"]
+    endless: Bool[Tensor, " part"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Trouble:
+    """One of the worst leaves of a path that did not converge.
+
+    ``leg`` counts from 0 within the path, ``start`` and ``end`` are t, ``share`` is the leaf's part
+    of the estimated error, and ``elements`` are the positions in the path's vector where most of
+    the leaf's error sits, the largest first.
+    """
+
+    leg: int
+    start: float
+    end: float
+    share: float
+    elements: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +105,9 @@ class Outcome:
     """The integrals of the paths that are done, one row each, and how good they are.
 
     ``error`` is an estimate of the L1 error and ``doubt`` says which elements it sits in; NaN and
-    None for a rule that has no estimate.
+    None for a rule that has no estimate. ``sum_only`` says that the leaves' errors pass and only
+    the sum misses F(x) - F(x'); ``worst`` holds the worst leaves, the worst first, of
+    each path that did not converge, and nothing for the others; () where a rule does not say.
     """
 
     done: Int[Tensor, " done"]
@@ -95,6 +115,8 @@ class Outcome:
     error: Float[Tensor, " done"]
     doubt: Float[Tensor, "done width"] | None
     status: Sequence[Status]
+    sum_only: Sequence[bool] = ()
+    worst: Sequence[Sequence[Trouble]] = ()
 
 
 @dataclass(frozen=True)
@@ -119,7 +141,8 @@ class Goal:
     """What is to be reached, path by path.
 
     ``owner`` maps legs to paths, ``delta`` is F(x) - F(x'), ``epsilon`` the rounding of the
-    dtype of F and ``noise`` the smallest difference of F that can be told with it.
+    dtype of F and ``noise`` the smallest difference of F that can be told with it. ``smooth``
+    means that the model was seen to have no kinks.
     """
 
     owner: Int[Tensor, " legs"]
@@ -141,6 +164,9 @@ class Goal:
 
 class Process(ABC):
     """One integration under way, over all examples at once."""
+
+    open_ends: ClassVar[bool] = False
+    """May the gradient be infinite at the ends of a leg?"""
 
     @abstractmethod
     def request(self) -> Request | Search | None:

@@ -13,6 +13,12 @@ from torch import Tensor
 from ig_core.quadrature import Outcome, Status
 from ig_core.rows import Space
 
+SUM_ONLY = (
+    "the estimated error of the values passes, and only their sum misses F(x) - F(x'), which is "
+    "small beside them"
+)
+"""What is said of a path that did not converge for its sum alone."""
+
 
 @dataclass(frozen=True, eq=False)
 class Integral:
@@ -45,6 +51,7 @@ class Results:
         self.error = torch.zeros(paths, dtype=torch.float64)
         self.status: list[Status] = ["budget"] * paths
         self.note: dict[int, str] = {}
+        self.sum_only = torch.zeros(paths, dtype=torch.bool)
 
     def receive(self, outcome: Outcome) -> None:
         """Take in the paths that a round has finished."""
@@ -56,6 +63,8 @@ class Results:
             if self.doubt is None:
                 self.doubt = torch.zeros_like(self.integral)
             self.doubt[rows] = outcome.doubt
+        if outcome.sum_only:
+            self.sum_only[outcome.done] = torch.tensor(outcome.sum_only)
         for path, status in zip(outcome.done.tolist(), outcome.status, strict=True):
             self.status[path] = status
 
@@ -116,6 +125,12 @@ class Results:
             own = self.status[path : path + starts]
             status = own[0] if starts == 1 else _worst(own)
             note = self.note.get(path, "") if nothing else ""
+            if (
+                not nothing
+                and status == "budget"
+                and bool(self.sum_only[path : path + starts].any())
+            ):
+                note = SUM_ONLY
             if cancelled and status == "converged":
                 status, note = "budget", "each start met the tolerance, but their mean cancels"
             yield Integral(

@@ -1,53 +1,43 @@
-"""A Shape says how the leaves of a path are laid out, measured and split."""
+"""A Shape says how the leaves of a path are laid out, measured and refined."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ig_core.leaves import Bank, Leaves
+from ig_core.leaves import Bank, Leaves, twins
 from ig_core.quadrature import Goal
-
-FIRST = torch.tensor(
-    [0, 1 / 8, 2 / 8, 3 / 8, 3 / 8 + 5e-4, 4 / 8, 5 / 8, 5 / 8 + 5e-4, 6 / 8, 7 / 8, 1],
-    dtype=torch.float64,
-)
-"""Nodes of a leg before anything is known about it: eight intervals and two close pairs."""
-
-PROBED = [[3, 4], [6, 7]]
-"""The close pairs: equal gradients at one of them mean that the model is piecewise linear."""
 
 ULPS = 8.0
 """A gradient is taken to be known to this many roundings of its dtype."""
 
 
 class Shape(ABC):
-    """How leaves are laid out, measured and split."""
+    """How leaves are laid out, measured and refined."""
 
-    cost: ClassVar[int]
-    """New nodes of one split."""
-    first: ClassVar[list[list[int]]]
-    """The first leaves of a leg, as positions in ``FIRST``."""
-    kin: ClassVar[int]
-    """How many neighbouring first leaves are kin."""
+    cost: int
+    """New nodes for one leaf that is refined."""
+    halved: Shape | None = None
+    """The shape of the halves of a leaf that is cut at its middle node."""
 
     @abstractmethod
     def measure(self, leaves: Leaves, bank: Bank, goal: Goal) -> Leaves:
         """New leaves with their weights and errors."""
 
     @abstractmethod
-    def points(self, leaves: Leaves) -> Float[Tensor, "leaves cost"]:
-        """Where the leaves to be split want new nodes, as t."""
+    def points(self, leaves: Leaves, bank: Bank) -> Float[Tensor, "leaves cost"]:
+        """Where the leaves to be refined want new nodes, as t."""
 
     @abstractmethod
-    def halves(self, leaves: Leaves, new: Int[Tensor, "leaves cost"], kin: int) -> Leaves:
-        """The two halves of every leaf, one after the other."""
+    def refine(
+        self, leaves: Leaves, new: Int[Tensor, "leaves cost"], t: Float[Tensor, " nodes"]
+    ) -> list[tuple[Shape, Leaves]]:
+        """What becomes of every leaf with its new nodes; ``t`` of all nodes."""
 
 
 MINUS = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
@@ -68,8 +58,8 @@ def _gap_weights(chosen: tuple[int, ...]) -> Float[Tensor, "4 5"]:
     return torch.as_tensor(weights)
 
 
-class Smooth(Shape):
-    """Five equispaced points: Boole's rule B, and its distance D to Simpson's rule.
+class Bent(Shape):
+    """Paths with kinks and bends: Boole's rule B at five points, and its distance D to Simpson's.
 
     ``e = max(|D|_1 * min(1, max(4 R_B / R_S, 1/2)), |sum B - (F(b) - F(a))|)``, where R is how
     far an interpolant misses the known differences of F between neighbouring points. Two halves
@@ -79,8 +69,6 @@ class Smooth(Shape):
     """
 
     cost = 4
-    first: ClassVar = [[0, 1, 2, 3, 5], [5, 6, 8, 9, 10]]
-    kin = 2
     gaps_boole = _gap_weights((0, 1, 2, 3, 4))
     gaps_simpson = _gap_weights((0, 2, 4))
     sharpest, bluntest = 0.25, 1.0
@@ -151,11 +139,13 @@ class Smooth(Shape):
             kin_raw=raw.repeat_interleave(2),
         )
 
-    def points(self, leaves: Leaves) -> Float[Tensor, "leaves cost"]:
+    def points(self, leaves: Leaves, bank: Bank) -> Float[Tensor, "leaves cost"]:
         eighths = torch.tensor([1, 3, 5, 7], dtype=torch.float64) / 8
         return leaves.start[:, None] + leaves.width[:, None] * eighths
 
-    def halves(self, leaves: Leaves, new: Int[Tensor, "leaves cost"], kin: int) -> Leaves:
+    def refine(
+        self, leaves: Leaves, new: Int[Tensor, "leaves cost"], t: Float[Tensor, " nodes"]
+    ) -> list[tuple[Shape, Leaves]]:
         old = leaves.nodes
         order = torch.stack(
             [
@@ -164,15 +154,8 @@ class Smooth(Shape):
             ],
             dim=1,
         )  # fmt: skip
-        half = leaves.width / 2
-        return Leaves.over(
-            leaves.path.repeat_interleave(2),
-            leaves.leg.repeat_interleave(2),
-            torch.stack([leaves.start, leaves.start + half], 1).view(-1),
-            half.repeat_interleave(2),
-            order.view(-1, 5),
-            kin + torch.arange(len(leaves.path)).repeat_interleave(2),
-        )
+        halves = twins(leaves, order.view(-1, 2, 5), t)
+        return [(self, replace(halves, kin=torch.arange(len(halves.leg)) // 2))]
 
 
 class PiecewiseLinear(Shape):
@@ -183,8 +166,6 @@ class PiecewiseLinear(Shape):
     """
 
     cost = 1
-    first: ClassVar = [[i, i + 1] for i in range(len(FIRST) - 1)]
-    kin = 1
 
     def measure(self, leaves: Leaves, bank: Bank, goal: Goal) -> Leaves:
         nodes, width = leaves.nodes, leaves.width
@@ -222,22 +203,15 @@ class PiecewiseLinear(Shape):
             probe=torch.where(one_kink & ~same, probe.clamp(0.0, 1.0), 0.5),
         )
 
-    def points(self, leaves: Leaves) -> Float[Tensor, "leaves cost"]:
+    def points(self, leaves: Leaves, bank: Bank) -> Float[Tensor, "leaves cost"]:
         return (leaves.start + leaves.width * leaves.probe)[:, None]
 
-    def halves(self, leaves: Leaves, new: Int[Tensor, "leaves cost"], kin: int) -> Leaves:
-        old, middle = leaves.nodes, new[:, 0]
-        parts = torch.stack([leaves.probe, 1 - leaves.probe], 1)
-        start = torch.stack([leaves.start, leaves.start + leaves.width * leaves.probe], 1)
-        count = 2 * len(leaves.path)
-        return Leaves.over(
-            leaves.path.repeat_interleave(2),
-            leaves.leg.repeat_interleave(2),
-            start.view(-1),
-            (leaves.width[:, None] * parts).view(-1),
-            torch.stack([old[:, 0], middle, middle, old[:, 1]], 1).view(-1, 2),
-            kin + torch.arange(count),
-        )
+    def refine(
+        self, leaves: Leaves, new: Int[Tensor, "leaves cost"], t: Float[Tensor, " nodes"]
+    ) -> list[tuple[Shape, Leaves]]:
+        left, right = leaves.nodes.unbind(1)
+        nodes = torch.stack([left, new[:, 0], new[:, 0], right], 1)
+        return [(self, twins(leaves, nodes.view(-1, 2, 2), t))]
 
 
 def same_within(goal: Goal, size: Tensor) -> Tensor:

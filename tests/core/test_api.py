@@ -117,7 +117,7 @@ def test_progress_true_draws_a_bar_that_ends(capsys: pytest.CaptureFixture[str])
 def test_a_progress_function_is_told() -> None:
     seen: list[ig.Progress] = []
     ig.attribute(squares, X, progress=seen.append)
-    assert seen == [ig.Progress(evaluations=22, open=0, total=2)]
+    assert seen == [ig.Progress(evaluations=10, open=0, total=2)]
 
 
 def test_a_seed_makes_a_call_reproducible_and_leaves_torch_s_alone() -> None:

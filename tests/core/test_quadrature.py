@@ -10,12 +10,16 @@ from torch import Tensor
 
 from ig_core.adaptive import Adaptive, rule_named
 from ig_core.errors import InputError, UnknownNameError
+from ig_core.panels import PANELS, nested
 from ig_core.quadrature import (
     FIXED_RULES,
     Fixed,
     Found,
     Goal,
+    Outcome,
     Rule,
+    Structure,
+    Trouble,
     gauss_legendre,
     midpoint,
     trapezoid,
@@ -43,6 +47,8 @@ def integrate(
     budget: int = 512,
     noise: float = 0.0,
     drop: tuple[int, ...] = (),
+    smooth: bool = False,
+    outcomes: list[Outcome] | None = None,
 ) -> tuple[Tensor, dict[int, str], Tensor, list[int]]:
     """The integral over 0..1 of (t -> two numbers), F's value known; all legs are alike."""
     owner = torch.arange(examples).repeat_interleave(legs)
@@ -54,6 +60,7 @@ def integrate(
         torch.finfo(torch.float64).eps,
         tol,
         budget,
+        Structure(smooth=smooth),
     )
     process = rule.begin(goal, Plane())
     status: dict[int, str] = {}
@@ -65,12 +72,17 @@ def integrate(
         for rows in (torch.arange(1, len(request.t), 2), torch.arange(0, len(request.t), 2)):
             t, example = request.t[rows], owner[request.leg[rows]]
             found = gradients(t)
+            endless = ~found.isfinite().all(1)
+            found = torch.where(endless[:, None], 0.0, found)
             alive = ~torch.isin(example, torch.tensor(drop, dtype=torch.long))
-            process.receive(Found(rows[alive], value(t)[alive], found.sum(1)[alive], found[alive]))
+            there = (rows, value(t), found.sum(1), found, endless)
+            process.receive(Found(*(part[alive] for part in there)))
             example = example[alive]
             for number in example.tolist():
                 spent[number] += 1
         outcome = process.settle()
+        if outcomes is not None:
+            outcomes.append(outcome)
         for row, number in enumerate(outcome.done.tolist()):
             status[number] = outcome.status[row]
             result[number] = outcome.integral[row]
@@ -134,14 +146,124 @@ def test_the_adaptive_rule_is_exact_to_degree_five_at_once() -> None:
     assert error.item() <= 1e-15
 
 
-def test_oscillation_is_refined_until_it_is_resolved() -> None:
-    waves = lambda t: torch.stack([torch.cos(20 * t) * 20, torch.zeros_like(t)], 1)  # noqa: E731
-    result, status, error, _ = integrate(
-        Adaptive(), waves, lambda t: torch.sin(20 * t.double()), tol=1e-4
+def legendre(degree: int, x: Tensor) -> Tensor:
+    return torch.special.legendre_polynomial_p(x, degree)
+
+
+@pytest.mark.parametrize(("points", "degree"), [(5, 7), (9, 13), (17, 25), (33, 47)])
+def test_nested_panels_are_exact_to_a_degree_far_above_their_number_of_nodes(
+    points: int, degree: int
+) -> None:
+    fine, coarse, *_ = PANELS[points, True].rules
+    x = nested(points)
+    assert set(nested(points // 2 + 1).tolist()) == set(x[::2].tolist())
+    assert (fine > 0).all()
+    torch.testing.assert_close(fine.sum(), torch.tensor(1.0).double(), rtol=0, atol=1e-14)
+    torch.testing.assert_close(coarse.sum(), torch.tensor(1.0).double(), rtol=0, atol=1e-14)
+    for k in range(1, degree + 1):
+        assert abs(float(fine[0] @ legendre(k, x))) < 1e-13
+    assert abs(float(fine[0] @ legendre(degree + 1, x))) > 1e-3
+
+
+def test_a_smooth_path_starts_with_five_nodes_exact_to_degree_seven() -> None:
+    powers = lambda t: torch.stack([t**7, -(t**6)], 1)  # noqa: E731
+    result, status, error, spent = integrate(
+        Adaptive(), powers, lambda t: t.double() ** 8 / 8 - t.double() ** 7 / 7, smooth=True, tol=1
     )
+    torch.testing.assert_close(
+        result, torch.tensor([[1 / 8, -1 / 7]], dtype=torch.float64), rtol=0, atol=1e-15
+    )
+    assert (status, spent) == ({0: "converged"}, [5])
+    assert error.item() > 0  # it cannot know
+
+
+def waves(frequency: float) -> tuple[Curve, Curve]:
+    return (
+        lambda t: torch.stack([torch.cos(frequency * t) * frequency, torch.zeros_like(t)], 1),
+        lambda t: torch.sin(frequency * t.double()),
+    )
+
+
+@pytest.mark.parametrize(("smooth", "at_most"), [(False, 115), (True, 33)])
+def test_oscillation_is_refined_until_it_is_resolved(smooth: bool, at_most: int) -> None:
+    result, status, error, spent = integrate(Adaptive(), *waves(20), tol=1e-4, smooth=smooth)
     assert abs(result[0, 0].item() - math.sin(20)) <= error.item()
     assert result[0, 0].item() == pytest.approx(math.sin(20), rel=1e-4)
     assert status == {0: "converged"}
+    assert spent[0] <= at_most
+
+
+def test_a_layer_at_one_end_is_refined_there_only() -> None:
+    """dF/dt = 1 / (t + 1e-3): nine tenths of F lie in a tenth of the path."""
+    layer = lambda t: torch.stack([1 / (t + 1e-3), torch.ones_like(t)], 1)  # noqa: E731
+    exact = math.log(1.001 / 1e-3)
+    result, status, _, spent = integrate(
+        Adaptive(), layer, lambda t: (t.double() + 1e-3).log() + t.double(), tol=1e-6, smooth=True
+    )
+    assert result[0, 0].item() == pytest.approx(exact, rel=1e-6)
+    assert status == {0: "converged"}
+    assert spent[0] <= 100  # Gauss-Legendre, knowing the truth, needs 110
+
+
+@pytest.mark.parametrize("period", [1 / 8, 1 / 4, 1 / 10])
+def test_two_elements_that_swing_against_each_other_are_seen(period: float) -> None:
+    """Their sum is flat, and equispaced nodes meet both at the same phase."""
+
+    def swing(t: Tensor) -> Tensor:
+        wave = torch.cos(2 * math.pi * t / period)
+        return torch.stack([1 + wave, 1 - wave], 1)
+
+    result, status, _, _ = integrate(
+        Adaptive(), swing, lambda t: 2 * t.double(), smooth=True, tol=1e-3
+    )
+    assert status == {0: "converged"}
+    torch.testing.assert_close(result, torch.ones(1, 2).double(), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+@pytest.mark.parametrize("flip", [False, True], ids=["at the start", "at the end"])
+def test_an_infinite_gradient_at_an_end_is_no_obstacle(flip: bool, smooth: bool) -> None:
+    """F = sqrt(t) + t**0.8 + t**2: two powers at the open end, and a smooth part."""
+
+    def back(t: Tensor) -> Tensor:
+        return 1 - t if flip else t
+
+    def gradients(t: Tensor) -> Tensor:
+        t = back(t)
+        return torch.stack([0.5 / t.sqrt(), 0.8 * t**-0.2 + 2 * t], 1)
+
+    def value(t: Tensor) -> Tensor:
+        t = back(t.double())
+        return (t.sqrt() + t**0.8 + t**2) * (-1 if flip else 1)
+
+    for tol, at_most in ((1e-2, 31), (1e-4, 90)):
+        result, status, error, spent = integrate(
+            Adaptive(), gradients, value, tol=tol, smooth=smooth
+        )
+        assert status == {0: "converged"}
+        away = (result - torch.tensor([[1.0, 2.0]])).abs().sum().item()
+        assert away <= error.item() <= 3 * tol
+        assert spent[0] <= at_most
+
+
+def test_powers_of_one_exponent_need_no_nodes_near_the_open_end() -> None:
+    """The direction of the gradient does not change, and F says how long it is."""
+    root = lambda t: torch.stack([0.5 / t.sqrt(), 1.5 / t.sqrt()], 1)  # noqa: E731
+    result, status, _, spent = integrate(
+        Adaptive(), root, lambda t: 4 * t.double().sqrt(), smooth=True, tol=1e-3
+    )
+    torch.testing.assert_close(result, torch.tensor([[1.0, 3.0]]).double(), rtol=1e-3, atol=0)
+    assert status == {0: "converged"}
+    assert spent[0] <= 9
+
+
+def test_open_ends_that_cancel_in_f_are_still_resolved() -> None:
+    cancel = lambda t: torch.stack([1 + 0.5 / t.sqrt(), 1 - 0.5 / t.sqrt()], 1)  # noqa: E731
+    result, status, _, _ = integrate(
+        Adaptive(), cancel, lambda t: 2 * t.double(), smooth=True, tol=1e-2
+    )
+    assert status == {0: "converged"}
+    torch.testing.assert_close(result, torch.tensor([[2.0, 0.0]]).double(), rtol=0, atol=2e-2)
 
 
 def test_a_single_kink_is_found_in_a_few_points() -> None:
@@ -171,6 +293,52 @@ def test_the_adaptive_rule_keeps_its_budget(budget: int) -> None:
     assert status == {0: "budget"}
     assert budget - 4 < spent[0] <= budget
     assert error.item() > 1e-9
+
+
+def test_a_path_that_did_not_converge_names_its_worst_leaves() -> None:
+    """A gradient with a rough first element in the first quarter of its second leg only."""
+
+    def late(t: Tensor) -> Tensor:
+        found = rough(t)
+        found[:, 0] = torch.where(t < 0.25, found[:, 0], 1.0)
+        return found
+
+    def its_sum(t: Tensor) -> Tensor:
+        return its_rough_sum(t.clamp(max=0.25)) + (t.double() - 0.25).clamp(min=0)
+
+    outcomes: list[Outcome] = []
+    _, status, _, _ = integrate(
+        Adaptive(), late, its_sum, legs=2, tol=1e-9, budget=150, smooth=True, outcomes=outcomes
+    )
+    assert status == {0: "budget"}
+    worst = outcomes[-1].worst[0]
+    assert [isinstance(trouble, Trouble) for trouble in worst] == [True] * 3
+    assert {trouble.leg for trouble in worst} <= {0, 1}
+    assert all(0 <= trouble.start < trouble.end <= 0.3 for trouble in worst)
+    assert all(trouble.elements == (0,) for trouble in worst)
+    shares = [trouble.share for trouble in worst]
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < sum(shares) <= 1 + 1e-12
+
+
+def test_a_path_that_converged_names_no_leaves() -> None:
+    outcomes: list[Outcome] = []
+    integrate(Adaptive(), polynomial, its_sum, outcomes=outcomes)
+    assert (outcomes[-1].worst, outcomes[-1].sum_only) == ([[]], [False])
+
+
+def test_a_sum_that_alone_misses_is_said() -> None:
+    """The elements nearly cancel: what is little beside them is much beside F(x) - F(x')."""
+    outcomes: list[Outcome] = []
+    _, status, error, _ = integrate(
+        Adaptive(),
+        lambda t: torch.stack([torch.ones_like(t), torch.full_like(t, -0.989)], 1),
+        lambda t: 0.01 * t.double(),
+        budget=60, tol=1e-2, smooth=True, outcomes=outcomes,
+    )  # fmt: skip
+    assert status == {0: "budget"}
+    assert outcomes[-1].sum_only == [True]
+    assert error.item() == pytest.approx(1e-3, rel=1e-6)
 
 
 def test_examples_do_not_influence_each_other() -> None:

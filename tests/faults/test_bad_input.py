@@ -568,8 +568,8 @@ def test_nan_in_the_weights_is_refused() -> None:
 
 @pytest.mark.parametrize("bad", [NAN, INF])
 def test_nan_at_some_t_says_where_and_costs_one_example(bad: float) -> None:
-    model = lambda x: cubic(x) + torch.where(x[:, 0] == 0.25, bad, 0.0)  # noqa: E731
-    with pytest.warns(ig.IGWarning, match="1 of 2 examples failed: .*output is NaN.* at t = 0.25 "):
+    model = lambda x: cubic(x) + torch.where(x[:, 0] == 0.5, bad, 0.0)  # noqa: E731
+    with pytest.warns(ig.IGWarning, match="1 of 2 examples failed: .*output is NaN.* at t = 0.5 "):
         failed, fine = ig.attribute(model, X)
     assert failed.status == "failed" and not failed.converged
     assert isinstance(failed.cause, ig.NonFiniteError)
@@ -578,15 +578,37 @@ def test_nan_at_some_t_says_where_and_costs_one_example(bad: float) -> None:
     assert fine.status == "converged"
 
 
-def test_a_gradient_that_is_not_finite_names_the_element_and_open_rules() -> None:
+def test_a_gradient_that_is_not_finite_at_an_end_is_integrated_by_open_rules() -> None:
     length = lambda x: x[:, 1].sqrt()  # noqa: E731
     x = torch.tensor([[1.0, 4.0]])
     refused(
         ig.NonFiniteError, "gradient is NaN or infinite for element [1] of 'x' at t = 0 ",
-        "rule='gauss-legendre'", model=length, x=x,
+        "rule='gauss-legendre'", model=length, x=x, rule="trapezoid", steps=8,
     )  # fmt: skip
     [result] = ig.attribute(length, x, rule="gauss-legendre", steps=200)
     assert result.values.tolist() == pytest.approx([0, 2], rel=1e-2)
+    [result] = ig.attribute(length, x, tol=1e-4)
+    assert result.values.tolist() == pytest.approx([0, 2], rel=1e-4)
+    assert result.status == "converged"
+
+
+def test_a_gradient_that_is_not_finite_inside_the_path_is_named() -> None:
+    """sqrt of an input that stays at zero: 0 times infinity at every point."""
+    roots = lambda x: x.sqrt().sum(1)  # noqa: E731
+    x = torch.tensor([[1.0, 0.0]])
+    refused(
+        ig.NonFiniteError, "gradient is NaN or infinite for element [1] of 'x' at t = 0.",
+        model=roots, x=x,
+    )  # fmt: skip
+
+
+def test_a_path_whose_sum_alone_misses_says_so() -> None:
+    """dF = 0.009 is small beside values of 1 and -0.99, and a thousandth of F is detached."""
+    cut = lambda x: x[:, 0] - 0.99 * x[:, 1] - 0.001 * x[:, 1].detach()  # noqa: E731
+    with pytest.warns(ig.IGWarning):
+        [result] = ig.attribute(cut, torch.ones(1, 2), budget=64, tol=1e-2)
+    assert result.status == "budget"
+    assert "only their sum misses" in result.reason
 
 
 @pytest.mark.parametrize("method", ["ig", "gradient-x-input", "random", "negated"])

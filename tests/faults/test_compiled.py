@@ -49,10 +49,10 @@ def test_a_compiled_model_gives_the_eager_result_from_few_graphs(
     fresh: None, net: Net, backend: str, dynamic: bool | None
 ) -> None:
     batches = [torch.randn(count, 3) for count in (1, 2, 7, 30)]
-    expected = [ig.attribute(net, x, target=1) for x in batches]
+    expected = [ig.attribute(net, x, target=1, tol=1e-4) for x in batches]
     compiled = torch.compile(net, backend=backend, dynamic=dynamic)
     for x, eager in zip(batches, expected, strict=True):
-        same(ig.attribute(compiled, x, target=1), eager)
+        same(ig.attribute(compiled, x, target=1, tol=1e-4), eager)
     assert counters["stats"]["unique_graphs"] <= 6
     assert net.training and compiled.training
 
@@ -60,9 +60,9 @@ def test_a_compiled_model_gives_the_eager_result_from_few_graphs(
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_a_model_compiled_in_place_keeps_its_class(fresh: None, net: Net, backend: str) -> None:
     x = torch.randn(5, 3)
-    expected = ig.attribute(net, x, target=1)
+    expected = ig.attribute(net, x, target=1, tol=1e-4)
     net.compile(backend=backend, dynamic=True)
-    found = ig.attribute(net, x, target=1)
+    found = ig.attribute(net, x, target=1, tol=1e-4)
     same(found, expected)
     assert found[0].provenance["model"] == "Net"
 

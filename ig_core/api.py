@@ -56,6 +56,7 @@ def attribute(
     *,
     domain: str | Domain | None = None,
     target: Any = None,
+    targets: list[Any] | None = None,
     baseline: Any = None,
     path: str | Path = "straight",
     method: str | Method = "ig",
@@ -68,7 +69,7 @@ def attribute(
     strict: bool = False,
     progress: bool | Callable[[Progress], None] | None = None,
     **domain_options: Any,
-) -> Attribution | list[Attribution]:
+) -> Attribution | list[Attribution] | list[list[Attribution]]:
     """Explain one number of a model's output by its inputs.
 
     >>> import torch
@@ -89,6 +90,10 @@ def attribute(
         target: the number to explain: an index, a tuple with one index per output dimension, a
             function of the output, a list with one of these per example, or None where the
             output is a single number (some domains choose by themselves then).
+        targets: several numbers of every output, each given as for ``target``, explained
+            together: what is returned for one example is then a list with one result per target,
+            in that order. The results are those of single calls (up to rounding); the forward
+            passes are shared.
         baseline: where the path starts: a name, a :class:`Baseline`, a number, a tensor (of one
             example, or of the batch), a mapping by input name, a function of the example, or a
             list of these, whose results are averaged. The domain's own by default.
@@ -110,7 +115,8 @@ def attribute(
             its class: ``help(ig_text.TextDomain)``, or ``help(ig.plugins().domain("tensor"))``.
 
     Returns:
-        One :class:`Attribution` for one example, a list for a batch (empty for an empty batch).
+        One :class:`Attribution` for one example, a list for a batch (empty for an empty batch);
+        with ``targets`` a list of them in place of each.
 
     Raises:
         InputError: inputs, target, baseline or options that cannot be attributed.
@@ -126,6 +132,7 @@ def attribute(
             subject,
             [inputs] if raws is None else raws,
             target=target,
+            targets=targets,
             baseline=baseline,
             path=path,
             tol=tol,
@@ -140,8 +147,11 @@ def attribute(
             return []
         with _told(progress, len(task.examples)) as tell:
             results = list(chosen.attribute(replace(task, progress=tell)))
-    _judge(results, tol, strict)
-    return results if raws is not None else results[0]
+    _judge(results, tol, strict, "examples" if targets is None else "results")
+    if targets is None:
+        return results if raws is not None else results[0]
+    found = [results[i : i + task.targets] for i in range(0, len(results), task.targets)]
+    return found if raws is not None else found[0]
 
 
 def prepare(
@@ -149,6 +159,7 @@ def prepare(
     raws: Sequence[Any],
     *,
     target: Any = None,
+    targets: list[Any] | None = None,
     baseline: Any = None,
     path: str | Path = "straight",
     tol: float = 1e-2,
@@ -159,18 +170,24 @@ def prepare(
     seed: int = 0,
     batch: bool = True,
 ) -> Task:
-    """The checked task of explaining some raw inputs; call it inside ``domain.prepared()``."""
+    """The checked task of explaining some raw inputs; call it inside ``domain.prepared()``.
+
+    With several ``targets`` it has an example for each, those of one raw input in a row.
+    """
     manager = plugins()
     _check_numbers(tol, budget, seed)
     chosen = _component(manager, "path", path, Path, domain.name)
     asked = _rule(rule, steps)
-    targets = _targets(target, len(raws), batch)
-    examples = [domain.encode(raw, one) for raw, one in zip(raws, targets, strict=True)]
-    _check(examples)
-    starts = check_starts(
-        examples,
-        [_starts(manager, domain, baseline, examples, i, seed) for i in range(len(examples))],
-    )
+    columns = [_targets(one, len(raws), batch) for one in _several(target, targets)]
+    several = len(columns)
+    examples = [domain.encode(raw, column[i]) for i, raw in enumerate(raws) for column in columns]
+    starts: list[Sequence[Inputs]] = [()] * len(examples)
+    for first in range(several):  # position and number of examples are those of a call alone
+        own = examples[first::several]
+        _check(own)
+        starts[first::several] = check_starts(
+            own, [_starts(manager, domain, baseline, own, i, seed) for i in range(len(own))]
+        )
     return Task(
         domain=domain,
         examples=examples,
@@ -193,6 +210,7 @@ def prepare(
             "seed": seed,
             "torch": torch.__version__,
         },
+        targets=several,
     )
 
 
@@ -267,6 +285,17 @@ def _rule(given: Any, steps: int | None) -> Rule:
             raise InputError(f"steps={steps!r} belongs to the name of a rule (got a Rule)")
         return given
     return rule_named(given if isinstance(given, str) else repr(given), steps)
+
+
+def _several(target: Any, targets: Any) -> list[Any]:
+    if targets is None:
+        return [target]
+    if target is not None:
+        raise TargetError(f"give target= or targets=, not both (got {target!r} and {targets!r})")
+    targets = _plain(targets)
+    if not isinstance(targets, list) or not targets:
+        raise TargetError(f"targets= is a list of at least one target (got {targets!r})")
+    return targets
 
 
 def _targets(target: Any, count: int, batch: bool) -> list[Any]:
@@ -413,7 +442,7 @@ def _told(
     return teller(total) if progress else nullcontext()
 
 
-def _judge(results: Sequence[Attribution], tol: float, strict: bool) -> None:
+def _judge(results: Sequence[Attribution], tol: float, strict: bool, things: str) -> None:
     """One warning a call for what failed or missed its tolerance; errors where asked for."""
     failed = [a for a in results if a.status == "failed"]
     if failed and (strict or len(failed) == len(results)) and failed[0].cause is not None:
@@ -421,17 +450,17 @@ def _judge(results: Sequence[Attribution], tol: float, strict: bool) -> None:
     missed = [a for a in results if a.status == "budget"]
     told = []
     if failed:
-        told.append(f"{len(failed)} of {len(results)} examples failed: {failed[0].reason}")
+        told.append(f"{len(failed)} of {len(results)} {things} failed: {failed[0].reason}")
     if missed:
         worst = max(missed, key=lambda a: abs(a.residual) if math.isnan(a.error) else a.error)
         estimated = "" if math.isnan(worst.error) else f"estimated error {worst.error:.1e}, "
         told.append(
-            f"{len(missed)} of {len(results)} examples missed tol={tol:g} (worst: {estimated}"
+            f"{len(missed)} of {len(results)} {things} missed tol={tol:g} (worst: {estimated}"
             f"residual {worst.residual:.1e}); {ADVICE['budget']}"
         )
     unscaled = [a for a in results if invariance.LOOKS in a.reason]
     if unscaled:
-        told.append(f"{len(unscaled)} of {len(results)} examples: {unscaled[0].reason}")
+        told.append(f"{len(unscaled)} of {len(results)} {things}: {unscaled[0].reason}")
     if missed and strict:
         raise NotConvergedError("; ".join(told))
     if told:

@@ -8,7 +8,7 @@ float64 sums. Nothing here runs once per row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
@@ -24,10 +24,11 @@ from ig_core.errors import (
     NonFiniteError,
     OutputError,
 )
+from ig_core.exact import Part
 from ig_core.example import Example
 from ig_core.layout import Layout, Selection
-from ig_core.memory import Share, memory_of
-from ig_core.paths import Inputs, Path
+from ig_core.memory import Share, held_on, memory_of, out_of_memory
+from ig_core.paths import Inputs, Leg, Path
 from ig_core.precision import coarsest, floored, gradient_rounding, half, remark
 from ig_core.quadrature import (
     NOISE_ULPS,
@@ -41,8 +42,9 @@ from ig_core.quadrature import (
     Structure,
 )
 from ig_core.results import Integral, Results
-from ig_core.rows import Batch, Rows, Space, checked
-from ig_core.tracing import searched, traced
+from ig_core.rows import Batch, Rows, Space, Wanted, checked
+from ig_core.tracing import searched, structures
+from ig_core.twins import Chunk, Shared, by_kind, collected, gradients_of, twins_of
 
 Forward = Callable[[Rows], Tensor]
 
@@ -54,9 +56,6 @@ MIXING_TOLERANCE = 1e-3
 
 ROUNDING_REACH = 50.0
 """A change up to this many tolerances may still be rounding: F can be a small difference."""
-
-HELD_ELEMENTS = 2**26
-"""Elements of gradients that wait on an accelerator until the CPU looks at their numbers."""
 
 ENOUGH_POINTS = 9
 """A gradient of zero at fewer points than this may be a saturated function, not a cut one."""
@@ -83,6 +82,7 @@ def integrate(
     device: torch.device,
     progress: Callable[[Progress], None] | None = None,
     total: int | None = None,
+    targets: int = 1,
 ) -> Iterator[Integral]:
     """Integrate the gradient of ``forward`` along the paths of a stream of examples.
 
@@ -91,6 +91,7 @@ def integrate(
         tol: relative; bounds both the estimated L1 error of the attributions and the residual.
         budget: gradient evaluations per example and start.
         total: how many examples there are, if that is known, for ``progress``.
+        targets: so many examples in a row are one raw input, each with another target.
 
     Yields:
         One integral per example, in order. A model that raises or gives NaN for one example
@@ -98,28 +99,34 @@ def integrate(
     """
     finished = evaluations = 0
     share = Share(memory_of(device))
-    for window in _windows(problems):
-        run = _Window(forward, window, layouts, path, device, share).run(rule, tol, budget)
-        before, whole = (evaluations, finished), total or finished + len(window)
-        for step in run:
-            if isinstance(step, Integral):
-                finished, evaluations = finished + 1, evaluations + step.evaluations
-                yield step
-            elif progress is not None:
-                progress(Progress(before[0] + step[0], whole - before[1] - step[1], whole))
+    for window in _windows(problems, targets):
+        found: dict[int, Integral] = {}
+        whole = total or finished + len(window)
+        for part in by_kind([example.target for example, _ in window], targets):
+            chosen = [window[i] for i in part]
+            inputs = [i // targets for i in part]
+            run = _Window(forward, chosen, inputs, layouts, path, device, share)
+            before, numbers = (evaluations, finished), iter(part)
+            for step in run.run(rule, tol, budget):
+                if isinstance(step, Integral):
+                    finished, evaluations = finished + 1, evaluations + step.evaluations
+                    found[next(numbers)] = step
+                elif progress is not None:
+                    progress(Progress(before[0] + step[0], whole - before[1] - step[1], whole))
+        yield from (found[i] for i in range(len(window)))
 
 
 def _windows(
-    problems: Iterable[tuple[Example, Sequence[Inputs]]],
+    problems: Iterable[tuple[Example, Sequence[Inputs]]], targets: int
 ) -> Iterator[list[tuple[Example, Sequence[Inputs]]]]:
-    """The stream in pieces that are worked on together."""
+    """The stream in pieces that are worked on together; targets of one input are not separated."""
     window: list[tuple[Example, Sequence[Inputs]]] = []
     room = WINDOW_ELEMENTS
     for example, starts in problems:
         if not starts:
             raise InputError("an example needs at least one start of its path (got none)")
         room -= len(starts) * sum(value.numel() for value in example.inputs.values())
-        if window and room < 0:
+        if window and room < 0 and len(window) % targets == 0:
             yield window
             window, room = [], WINDOW_ELEMENTS
         window.append((example, starts))
@@ -175,6 +182,7 @@ class _Window:
         self,
         forward: Forward,
         problems: Sequence[tuple[Example, Sequence[Inputs]]],
+        inputs_of: Sequence[int],
         layouts: Mapping[str, Layout],
         path: Path,
         device: torch.device,
@@ -185,7 +193,7 @@ class _Window:
         self.batch = Batch([example for example, _ in problems], layouts, device)
         self.example_of: list[int] = []
         owner: list[int] = []
-        legs: list[tuple[Inputs, Inputs]] = []
+        legs: list[Leg] = []
         for number, (example, starts) in enumerate(problems):
             for start in starts:
                 pieces = path.legs(example, start)
@@ -199,6 +207,8 @@ class _Window:
         self.ends = self.batch.pack([end for _, end in legs])
         inputs = [problems[i][0].inputs for i in self.example_of]
         self.space = Space(self.batch.pack(inputs), device)
+        examples = [example for example, _ in problems]
+        self.twins = twins_of(inputs_of, examples, legs, torch.bincount(self.leg_example))
         self.share = share
         self.alone = False  # are rows evaluated one by one?
         self.held = held_on(device)
@@ -216,16 +226,40 @@ class _Window:
         noise = ulps * torch.maximum(at_start.abs(), at_end.abs())
         delta = at_end - at_start
         rounding = gradient_rounding(self.dtype)
-        structure = self._structure() if rule.looks else Structure()
-        goal = Goal(self.owner, delta, noise.nan_to_num(), rounding, tol, budget, structure)
-        process = rule.begin(goal, self.space)
-        self.open_ends = process.open_ends
+        goal = Goal(self.owner, delta, noise.nan_to_num(), rounding, tol, budget)
         results = Results(self.space, len(delta))
+        for process in self._processes(rule, goal):
+            for ready in self._integrated(process, goal, results):
+                yield int(self.spent.sum()), ready
+        yield from results.integrals(
+            at_start, at_end, self.path_example, self.spent, self.failures, self.batch.dtypes,
+            "; ".join(filter(None, (self.note, remark(self.dtype)))), tol,
+        )  # fmt: skip
+
+    def _processes(self, rule: Rule, goal: Goal) -> list[Process]:
+        """One for every structure that the model has; functions as targets are part of it."""
+        curve = "numbers of half precision" if half(self.dtype) else ""
+        curve = "rows that do not share a batch" if self.alone else curve
+        found = [(Structure(curve=curve), torch.ones(len(self.batch.room), dtype=torch.bool))]
+        if rule.looks and not curve:
+            found = structures(self._run, self.batch, self.leg_example, self.path.straight)
+        if len(found) == 1:
+            return [rule.begin(replace(goal, structure=found[0][0]), self.space)]
+        return [
+            Part(replace(goal, structure=s), self.space, own[self.path_example], rule.begin)
+            for s, own in found
+        ]
+
+    def _integrated(self, process: Process, goal: Goal, results: Results) -> Iterator[int]:
+        """How many examples are finished after every round."""
+        self.reached, self.open_ends = False, process.open_ends
         self._drop_failed(process)
         while (request := process.request()) is not None:
             if isinstance(request, Search):
                 example = self.leg_example[request.leg]
-                for kinks in searched(self._output, request, self.batch, example, self.share.value):
+                for kinks in searched(
+                    self._run, request, self.batch, example, self.share.value, self.twins
+                ):
                     process.meet(kinks)
                 process.settle()
                 continue
@@ -233,28 +267,16 @@ class _Window:
                 found = (piece.value, piece.slope, piece.vectors, piece.endless)
                 process.receive(Found(rows, *found))
             if not self.reached:  # more points would not help
-                for path in (goal.delta.abs() > goal.noise).nonzero().view(-1).tolist():
+                asked = torch.isin(torch.arange(len(goal.delta)), self.owner[request.leg])
+                for path in (asked & (goal.delta.abs() > goal.noise)).nonzero().view(-1).tolist():
                     why = "no gradient reaches the input: argmax, detach or no_grad cut it"
                     self._blame_gradient(path, goal, why)
             self._drop_failed(process)
-            self._collect(floored(process.settle(), self.dtype, tol), goal, results)
+            self._collect(floored(process.settle(), self.dtype, goal.tol), goal, results)
             ready = torch.ones(len(self.batch.room), dtype=torch.bool)
             ready[self.path_example[~results.done]] = False
             ready[self.path_example[list(self.failures)]] = True
-            yield int(self.spent.sum()), int(ready.sum())
-        yield from results.integrals(
-            at_start, at_end, self.path_example, self.spent, self.failures, self.batch.dtypes,
-            "; ".join(filter(None, (self.note, remark(self.dtype)))), tol,
-        )  # fmt: skip
-
-    def _structure(self) -> Structure:
-        """What is between the inputs and F, if kinks can be searched for at all."""
-        if self.alone:
-            return Structure(curve="rows that do not share a batch")
-        if half(self.dtype):
-            return Structure(curve="numbers of half precision")
-        shortest = int(self.batch.room[self.leg_example].argmax())
-        return traced(self._output, shortest, self.path.straight)
+            yield int(ready.sum())
 
     # -- evaluation -----------------------------------------------------------------------------
 
@@ -265,8 +287,9 @@ class _Window:
         count = len(first)
         shortest = int(self.batch.room[self.leg_example[first]].argmax())
         # A point between the ends of the shortest input is what maxima, norms and padding change.
-        leg = torch.cat([first, last, first[[shortest]]])
-        t = torch.tensor([0.0] * count + [1.0] * count + [0.5], dtype=torch.float64)
+        probe = self.twins.of(first[shortest])
+        leg = torch.cat([first, last, probe])
+        t = torch.tensor([0.0] * count + [1.0] * count + [0.5] * len(probe), dtype=torch.float64)
         request = Request(leg, t)
         value = torch.full((len(t),), torch.nan, dtype=torch.float64)
         for rows, piece in self._evaluate(request, gradients=False):
@@ -279,7 +302,7 @@ class _Window:
 
     def _rows_mix(self, request: Request, value: Float[Tensor, " rows"]) -> bool:
         """Do two rows of a real chunk give alone what they gave among the others?"""
-        chunk = self._chunks(self.leg_example[request.leg], torch.arange(len(request.leg)))[-1]
+        chunk = self._chunks(request, torch.arange(len(request.leg)))[-1].rows
         for row in {int(chunk[len(chunk) // 2]), len(request.t) - 1}:
             own = self.owner[request.leg] == self.owner[request.leg[row]]
             among, scale = float(value[row]), float(value[own].abs().max())
@@ -303,7 +326,7 @@ class _Window:
 
     def _alone(self, request: Request, row: int, copies: int) -> Tensor:
         rows = torch.full((copies,), row)
-        output = self._output(request.leg[rows], request.t[rows], True)[0]
+        output = self._run(request.leg[rows], request.t[rows], True)[0]
         self._notice(coarsest(output))
         return output.detach()[0]
 
@@ -319,75 +342,90 @@ class _Window:
 
         Pieces are held until there are many or all: each time costs a synchronisation.
         """
-        example = self.leg_example[request.leg]
-        chunks = self._chunks(example, torch.arange(len(example)))
+        chunks = self._chunks(request, torch.arange(len(request.leg)))
         waiting: list[tuple[Tensor, _Piece]] = []
-        while chunks:
-            rows = chunks.pop()
+        while chunks or waiting:
+            if not chunks or sum(p.vectors.numel() for _, p in waiting) > self.held:
+                rows, piece, again = self._finite(request, waiting, gradients)
+                yield rows, piece
+                waiting = []
+                if len(again):
+                    left = torch.cat([again, *(c.rows for c in chunks[::-1])])
+                    chunks = self._chunks(request, left)
+                continue
+            rows, shared = (chunk := chunks.pop()).rows, chunk.shared
             if self.failures:
                 rows = rows[self._whole(request, rows)]
             if not len(rows):
                 continue
-            room = int(self.batch.room[example[rows]].min())
+            leg, t = request.leg[rows], request.t[rows]
+            room = int(self.batch.room[self.leg_example[leg]].min())
+            group = self.twins.shared(leg, t) if shared else None
+            count = len(rows if group is None else group.chosen)
             try:
                 if gradients:
                     self.share.begin()
-                piece = self._pass(request.leg[rows], request.t[rows], gradients)
-            except (InputError, OutputError, NoGradientError):
-                raise  # the call is wrong, not one example of it
+                piece = self._pass(leg, t, gradients, group, int(room * self.share.value) // count)
             except Exception as error:
-                if len(rows) > 1:
-                    half = len(rows) // 2
-                    chunks += [rows[half:], rows[:half]]
-                    if _out_of_memory(error):  # remember it, also for the chunks to come
-                        self.share.halve(len(rows), room)
-                        chunks = self._chunks(example, torch.cat(chunks[::-1]))
+                if out_of_memory(error) and count > 1:  # remember it, also for later chunks
+                    self.share.halve(count, room)
+                elif shared:  # without its twins it will show whether that was its own fault
+                    self.twins.part(leg)
+                elif isinstance(error, (InputError, OutputError, NoGradientError)):
+                    raise  # the call is wrong, not one example of it
+                elif count > 1:
+                    half = count // 2
+                    chunks += [Chunk(rows[half:], False), Chunk(rows[:half], False)]
                     continue
-                self._fail(request, rows, _forward_error(error, self._place(request, rows)))
+                else:
+                    self._fail(request, rows, _forward_error(error, self._place(request, rows)))
+                    continue
+                chunks = self._chunks(request, torch.cat([rows, *(c.rows for c in chunks[::-1])]))
                 continue
-            if gradients and self.share.measured(len(rows), room) and chunks:
-                chunks = self._chunks(example, torch.cat(chunks[::-1]))
+            if gradients and self.share.measured(count, room) and chunks:
+                chunks = self._chunks(request, torch.cat([c.rows for c in chunks[::-1]]))
             waiting.append((rows, piece))
-            if sum(p.vectors.numel() for _, p in waiting) > self.held:
-                yield self._finite(request, waiting, gradients)
-                waiting = []
-        if waiting:
-            yield self._finite(request, waiting, gradients)
 
-    def _chunks(self, example: Tensor, rows: Int[Tensor, " rows"]) -> list[Tensor]:
-        """The rows in chunks, the first one last."""
+    def _chunks(self, request: Request, rows: Int[Tensor, " numbers"]) -> list[Chunk]:
+        """The numbers at these rows of a request in chunks, the first one last."""
         share = Fraction(0) if self.alone else self.share.value
-        found = self.batch.chunks(example[rows], share)
-        return [rows[chunk] for chunk in found][::-1]
+        return self.twins.chunks(self.batch, self.leg_example, request, rows, share)
 
     def _finite(
         self, request: Request, pieces: Sequence[tuple[Tensor, _Piece]], gradients: bool
-    ) -> tuple[Tensor, _Piece]:
-        """Pieces as one, with numbers on the CPU, without rows whose example has failed."""
+    ) -> tuple[Tensor, _Piece, Tensor]:
+        """Pieces as one, with numbers on the CPU, without rows whose example has failed.
+
+        Also left out, and given back, are rows that have to be evaluated again without their
+        twins, whose NaN they may have got.
+        """
         rows = torch.cat([rows for rows, _ in pieces])
         both = [torch.stack([p.value.double(), p.slope.double()]) for _, p in pieces]
         value, slope = torch.cat(both, dim=1).cpu()
         some = [piece.vectors for _, piece in pieces]
         vectors = torch.cat(some) if some[1:] else some[0]
         finite = value.isfinite() & slope.isfinite()
+        doubted = ~finite & self.twins.among(request.leg[rows])
+        again = rows[doubted]
+        self.twins.part(request.leg[again])
         t = request.t[rows]
         endless = value.isfinite() & ~finite & ((t == 0) | (t == 1)) & self.open_ends
         if bool(endless.any()):
             slope[endless], vectors[endless.to(vectors.device)] = 0.0, 0.0
-        for position in (~finite & ~endless).nonzero().view(-1).tolist():
+        for position in (~finite & ~endless & ~doubted).nonzero().view(-1).tolist():
             if int(self.owner[request.leg[rows[position]]]) not in self.failures:
                 what = "gradient" if bool(value[position].isfinite()) else "output"
                 self._fail(
                     request, rows[[position]], self._not_finite(request, rows[[position]], what)
                 )
-        if self.failures:
-            kept = self._whole(request, rows).nonzero().view(-1)
+        if self.failures or len(again):
+            kept = (self._whole(request, rows) & ~doubted).nonzero().view(-1)
             rows, value, slope, endless = (x[kept] for x in (rows, value, slope, endless))
             vectors = vectors[kept.to(vectors.device)]
         if gradients:
             paths = self.owner[request.leg[rows]]
             self.spent += torch.bincount(paths, minlength=len(self.spent))
-        return rows, _Piece(value, slope, vectors, endless)
+        return rows, _Piece(value, slope, vectors, endless), again
 
     def _points(
         self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"]
@@ -403,38 +441,51 @@ class _Window:
             points[name], velocities[name] = self.path.at(start, end, selection.spread(t, end))
         return points, velocities, selections
 
-    def _forward(self, leg: Int[Tensor, " rows"], points: Mapping[str, Tensor]) -> Tensor:
-        """F at packed points; the model gets a copy: it may work in place, in another dtype."""
-        received = {n: p.to(self.batch.dtypes[n], copy=True) for n, p in points.items()}
-        output = self.forward(self.batch.rows(self.leg_example[leg], received))
-        return checked(output, len(leg))
-
-    def _output(
-        self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"], grad: bool
-    ) -> tuple[Tensor, list[Tensor]]:
-        """F at points of legs, and the points, from which there is a graph if that is wanted."""
-        points = {n: p.detach().requires_grad_(grad) for n, p in self._points(leg, t)[0].items()}
-        with torch.set_grad_enabled(grad):
-            return self._forward(leg, points), list(points.values())
-
-    def _pass(self, leg: Int[Tensor, " rows"], t: Float[Tensor, " rows"], grad: bool) -> _Piece:
-        """One forward pass over packed rows, and one backward pass for all of them."""
+    def _run(
+        self,
+        leg: Int[Tensor, " numbers"],
+        t: Float[Tensor, " numbers"],
+        grad: bool,
+        shared: Shared | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], dict[str, Selection]]:
+        """F at points of legs; the points (with a graph if ``grad``), velocities, and packing."""
+        wanted = None
+        if shared is not None and len(shared.row) > len(shared.chosen):
+            wanted = Wanted(shared.row, self.leg_example[leg])
+            leg, t = leg[shared.chosen], t[shared.chosen]
+        numbers = len(leg if wanted is None else wanted.row)
         points, velocities, selections = self._points(leg, t)
         points = {n: p.detach().requires_grad_(grad) for n, p in points.items()}
         with torch.set_grad_enabled(grad):
-            output = self._forward(leg, points)
+            # The model gets a copy: it may work in place, in another dtype.
+            received = {n: p.to(self.batch.dtypes[n], copy=True) for n, p in points.items()}
+            output = self.forward(self.batch.rows(self.leg_example[leg], received, wanted))
+            return checked(output, numbers), points, velocities, selections
+
+    def _pass(
+        self,
+        leg: Int[Tensor, " numbers"],
+        t: Float[Tensor, " numbers"],
+        grad: bool,
+        shared: Shared | None = None,
+        together: int = 1,
+    ) -> _Piece:
+        """One forward pass over packed rows, and one backward pass for each of their numbers."""
+        output, points, velocities, selections = self._run(leg, t, grad, shared)
         self._notice(output.dtype)
         if not grad:
             return _Piece(output.detach(), output.detach(), output.detach())
-        gradients: Sequence[Tensor | None] = [None] * len(points)
-        if output.requires_grad:
-            gradients = torch.autograd.grad(output.sum(), list(points.values()), allow_unused=True)
-        self.reached = self.reached or any(g is not None for g in gradients)
-        terms = {
-            name: torch.zeros_like(velocities[name]) if g is None else g * velocities[name]
-            for name, g in zip(points, gradients, strict=True)
-        }
-        vectors = self.space.flat(selections, terms)
+
+        def flat(gradients: Sequence[Tensor | None]) -> Tensor:
+            self.reached = self.reached or any(g is not None for g in gradients)
+            terms = {
+                name: torch.zeros_like(velocities[name]) if g is None else g * velocities[name]
+                for name, g in zip(points, gradients, strict=True)
+            }
+            return self.space.flat(selections, terms)
+
+        found = gradients_of(output, list(points.values()), shared, together)
+        vectors = collected(map(flat, found), shared)
         return _Piece(output.detach(), vectors.sum(1, dtype=torch.float64), vectors)
 
     # -- failures -------------------------------------------------------------------------------
@@ -504,19 +555,8 @@ _FLAT = {
 }
 
 
-def held_on(device: torch.device) -> int:
-    """How many elements of gradients may wait: none on the CPU, where nothing is gained."""
-    return 0 if device.type == "cpu" else HELD_ELEMENTS
-
-
 def _forward_error(error: Exception, place: str) -> IGError:
     kind = "" if isinstance(error, ModelError) else f" {type(error).__name__}"
     failure = ForwardError(f"the model raised{kind} at {place}: {error}")
     failure.__cause__ = error
     return failure
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        any(told in str(error).lower() for told in ("out of memory", "can't allocate memory"))
-    )

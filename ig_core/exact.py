@@ -66,7 +66,7 @@ class ExactProcess(Process):
         self.left = torch.zeros(len(goal.delta), dtype=torch.bool)  # to the other rule
         self.survey: Survey | None = Survey(goal, space, most)
         self.pieces: Pieces | None = None
-        self.rest: _Part | None = None
+        self.rest: Part | None = None
         self._move_on()
 
     @property
@@ -111,10 +111,10 @@ class ExactProcess(Process):
             self.left |= self.open & self.pieces.bent
             self.pieces = None
             if bool(self.left.any()):
-                self.rest = _Part(self.goal, self.space, self.left, self.otherwise)
+                self.rest = Part(self.goal, self.space, self.left, self.otherwise)
 
 
-class _Part(Process):
+class Part(Process):
     """Another rule on some of the paths."""
 
     def __init__(self, goal: Goal, space: Space, chosen: Tensor, begin: Begin) -> None:
@@ -128,6 +128,7 @@ class _Part(Process):
             noise=goal.noise[self.paths],
         )
         self.inner = begin(part, space)
+        self.open_ends = self.inner.open_ends
 
     def request(self) -> Request | Search | None:
         asked = self.inner.request()

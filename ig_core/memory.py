@@ -14,6 +14,10 @@ LARGEST = 256
 """A chunk holds at most this many times what the layouts allow."""
 
 
+HELD_ELEMENTS = 2**26
+"""Elements of gradients that wait on an accelerator until the CPU looks at their numbers."""
+
+
 class Memory(Protocol):
     """The memory of one device."""
 
@@ -80,3 +84,15 @@ class Share:
         """After ``rows`` that did not fit, of which ``room`` were thought to."""
         self.memory = None
         self.value = Fraction(rows // 2, room)
+
+
+def held_on(device: torch.device) -> int:
+    """How many elements of gradients may wait: none on the CPU, where nothing is gained."""
+    return 0 if device.type == "cpu" else HELD_ELEMENTS
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether that is what an error says."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        any(told in str(error).lower() for told in ("out of memory", "can't allocate memory"))
+    )

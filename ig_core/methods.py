@@ -45,6 +45,8 @@ class Task:
     seed: int = 0
     progress: Callable[[Progress], None] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    targets: int = 1
+    """How many examples in a row are one raw input, each with another target."""
 
     def integrals(self, rule: Rule | None = None) -> Iterator[tuple[Example, Integral]]:
         """The integral of every example, under the task's rule or another."""
@@ -59,6 +61,7 @@ class Task:
             device=self.device,
             progress=self.progress,
             total=len(self.examples),
+            targets=self.targets,
         )
         return zip(self.examples, found, strict=True)
 
@@ -97,15 +100,15 @@ def _warned(
 ) -> Sequence[tuple[Example, Integral]]:
     """The integrals, with a remark on those whose baseline the model sees no scale at.
 
-    Only what was costly or missed its tolerance is probed, the costliest first, and no more once
-    a few were sound.
+    Only what was costly or missed its tolerance is probed, the costliest first, and no more of a
+    target once a few were sound.
     """
-    results, sound = list(found), 0
+    results, sound = list(found), [0] * task.targets
     judged = [(i, one) for i, (_, one) in enumerate(found) if one.status != "failed"]
     hard = [i for i, one in judged if one.evaluations > COSTLY or one.status == "budget"]
     for number in sorted(hard, key=lambda i: -found[i][1].evaluations):
-        if sound == SOUND or task.path.name != Straight.name:
-            break
+        if sound[number % task.targets] == SOUND or task.path.name != Straight.name:
+            continue
         example, integral = found[number]
         starts = task.starts[number][0]
         points = {
@@ -117,7 +120,7 @@ def _warned(
         except IGError:
             continue  # the model raised; the result says so already
         told = invariance.remark(values, integral.at_input)
-        sound += not told
+        sound[number % task.targets] += not told
         if told:
             reason = "; ".join(filter(None, (integral.reason, told)))
             results[number] = example, replace(integral, reason=reason)
@@ -180,7 +183,9 @@ class Random(Method):
         results = []
         found = zip(task.starts, task.integrals(midpoint(1)), strict=True)
         for number, (starts, (example, integral)) in enumerate(found):
-            generator = torch.Generator().manual_seed(task.seed * 1_000_003 + number)
+            generator = torch.Generator().manual_seed(
+                task.seed * 1_000_003 + number // task.targets
+            )
             values = {
                 n: torch.randn(v.shape, generator=generator, dtype=torch.float64)
                 * (v != starts[0][n].to(v.device)).cpu()

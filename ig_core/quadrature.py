@@ -165,7 +165,7 @@ class Goal:
 class Process(ABC):
     """One integration under way, over all examples at once."""
 
-    open_ends: ClassVar[bool] = False
+    open_ends: bool = False
     """May the gradient be infinite at the ends of a leg?"""
 
     @abstractmethod

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -38,10 +39,12 @@ class Rows:
         selections: Mapping[str, Selection],
         targets: Targets,
         example: Int[Tensor, " rows"],
+        wanted: Wanted | None = None,
     ) -> None:
         self._tensors = tensors
         self._selections = selections
         self._targets = targets
+        self._wanted = wanted
         self.example = example
 
     def __len__(self) -> int:
@@ -61,29 +64,56 @@ class Rows:
         """The length of the first dimension of ``name`` in every row, before padding."""
         return self._selections[name].sizes.to(self._tensors[name].device)
 
-    def select(self, outputs: Float[Tensor, "rows ..."]) -> Float[Tensor, " rows"]:
+    def select(
+        self, outputs: Float[Tensor, "rows ..."], part: int | None = None
+    ) -> Float[Tensor, " numbers"]:
         """The target of each row in the model's output.
+
+        Where several targets of one input are explained, a row is asked for several numbers, and
+        there are more numbers than rows; a domain that goes on with them element by element need
+        not know. With ``part`` a target that is a tuple names several numbers, such as the two of
+        a gap, and that one of them is selected.
 
         Raises:
             TargetError: a target is missing, of the wrong length or out of range.
             OutputError: the first dimension of ``outputs`` is not the rows.
         """
-        return self._targets.select(outputs, self.example)
+        return self._targets.select(outputs, self.example, self._wanted, part)
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """The numbers that are wanted of a pass: the row and the example of each."""
+
+    row: Int[Tensor, " numbers"]
+    example: Int[Tensor, " numbers"]
+
+
+def kind_of(target: Target) -> int | str:
+    """Targets of one kind can be in one pass: functions, None, or indices of one length."""
+    if target is None or callable(target):
+        return "none" if target is None else "function"
+    return len(target) if isinstance(target, tuple) else 1
 
 
 class Targets:
-    """The targets of several examples: a table of indices, or one function for all."""
+    """The targets of several examples: a table of indices, or functions."""
 
     def __init__(self, targets: Sequence[Target]) -> None:
         first = targets[0]
-        self.function = first if callable(first) else None
+        self.functions: list[Callable[[Any], Tensor]] = []
+        self.function = torch.zeros(len(targets), dtype=torch.long)
         self.table: Tensor | None = None
-        if self.function is not None or first is None:
-            if any(target is not first for target in targets):
+        if callable(first) or first is None:
+            if len({kind_of(target) for target in targets}) > 1:
                 raise TargetError(
-                    "targets of one call must be all indices, all None, or one function "
+                    "targets of one call must be all indices, all None, or all functions "
                     f"(got {[type(t).__name__ for t in targets[:3]]})"
                 )
+            number = {id(target): target for target in targets if callable(target)}
+            self.functions = list(number.values())
+            place = {key: i for i, key in enumerate(number)}
+            self.function = torch.tensor([place.get(id(target), 0) for target in targets])
             return
         known: dict[int, tuple[int, ...]] = {}  # most calls have one target for all examples
         for target in targets:
@@ -96,10 +126,18 @@ class Targets:
         self.bounds = self.table.amax(0).tolist()
         self.shared = indices[0] if len(set(known.values())) == 1 else None
 
-    def select(self, outputs: Tensor, example: Tensor) -> Tensor:
-        """One number per row of ``outputs``."""
-        if self.function is not None:
-            return self.function(outputs)
+    def select(
+        self,
+        outputs: Tensor,
+        example: Tensor,
+        wanted: Wanted | None = None,
+        part: int | None = None,
+    ) -> Tensor:
+        """One number per row of ``outputs``, or those that are wanted."""
+        if len(self.functions) == 1 and wanted is None:
+            return self.functions[0](outputs)
+        if self.functions:
+            return self._called(outputs, example, wanted)
         if outputs.dim() == 0 and len(example) == 1 and self.table is None:
             return outputs.view(1)  # what a squeeze makes of a single row
         if outputs.dim() == 0 or outputs.shape[0] != len(example):
@@ -116,24 +154,38 @@ class Targets:
                     f"the model gives an output of shape {shape} per example; say which number "
                     f"to explain, e.g. target=0 (0 to {shape[0] - 1})"
                 )
-            return outputs.reshape(len(example))
-        if len(self.bounds) != len(shape):
+            single = outputs.reshape(len(example))
+            return single if wanted is None else single[wanted.row.to(single.device)]
+        chosen = slice(part, None if part is None else part + 1)
+        if len(self.bounds[chosen]) != len(shape):
             raise TargetError(
                 f"target needs one index per output dimension: {len(shape)} for output shape "
-                f"{shape} (got {len(self.bounds)})"
+                f"{shape} (got {len(self.bounds[chosen])})"
             )
-        for bound, size in zip(self.bounds, shape, strict=True):
+        for bound, size in zip(self.bounds[chosen], shape, strict=True):
             if bound >= size:
                 raise TargetError(
                     f"target {bound} is out of range for an output of shape {shape} "
                     f"(expected 0 to {size - 1})"
                 )
-        if self.shared is not None:  # the gradient of a view is cheaper than that of a gather
-            place: Any = (slice(None), *self.shared)
-            return outputs[place]
-        index = self.table.to(outputs.device)[example.to(outputs.device)]
-        row = torch.arange(len(example), device=outputs.device)
-        return outputs[(row, *index.unbind(1))]
+        if self.shared is not None and wanted is None:
+            place: Any = (slice(None), *self.shared[chosen])
+            return outputs[place]  # the gradient of a view is cheaper than that of a gather
+        wanted = wanted or Wanted(torch.arange(len(example)), example)
+        index = self.table[wanted.example.cpu(), chosen].to(outputs.device)
+        return outputs[(wanted.row.to(outputs.device), *index.unbind(1))]
+
+    def _called(self, outputs: Any, example: Tensor, wanted: Wanted | None) -> Tensor:
+        """What the functions say of their own rows."""
+        own = self.function[(example if wanted is None else wanted.example).cpu()]
+        called: list[int] = torch.unique(own).tolist()
+        if wanted is None and len(called) == 1:
+            found: Tensor = self.functions[called[0]](outputs)
+            return found
+        row = torch.arange(len(example)) if wanted is None else wanted.row
+        numbers = torch.stack([checked(self.functions[f](outputs), len(example)) for f in called])
+        place = torch.searchsorted(torch.tensor(called), own)
+        return numbers[place.to(numbers.device), row.to(numbers.device)]
 
 
 def _indices(target: Target) -> tuple[int, ...]:
@@ -251,7 +303,12 @@ class Batch:
         group: Tensor = torch.unique(sizes, dim=0, return_inverse=True)[1]
         return group
 
-    def rows(self, example: Int[Tensor, " rows"], points: Mapping[str, Tensor]) -> Rows:
+    def rows(
+        self,
+        example: Int[Tensor, " rows"],
+        points: Mapping[str, Tensor],
+        wanted: Wanted | None = None,
+    ) -> Rows:
         """Rows of these examples with the inputs at ``points`` (packed)."""
         packs = {**self.inputs, **self.context}
         selections = {name: pack.select(example) for name, pack in packs.items()}
@@ -261,7 +318,7 @@ class Batch:
         tensors = dict(points)
         for name, pack in self.context.items():
             tensors[name] = selections[name].gather(pack.values, shifts)
-        return Rows(tensors, selections, self.targets, example)
+        return Rows(tensors, selections, self.targets, example, wanted)
 
 
 class Space:

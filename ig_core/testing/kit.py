@@ -81,7 +81,9 @@ class Subject:
         settings = {"tol": self.tol, "budget": self.budget} | options
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", IGWarning)
-            found = attribute(domain.model, list(raws), domain=domain, target=targets, **settings)
+            found: Any = attribute(
+                domain.model, list(raws), domain=domain, target=targets, **settings
+            )
         if not isinstance(found, list):
             raise ConformanceError("Domain.split must take a list for a batch (got None for one)")
         return found

@@ -73,7 +73,7 @@ class AgentDomain(Domain):
         action_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(model)
-        self.layouts = {"observation": Stack(), "actions": Stack()}
+        self.layouts = {"observation": Stack()}
         self.agent = agent_of(model)
         self.space = _box(model.observation_space)
         self.explain = _explained(explain, self.agent, model)
@@ -112,17 +112,18 @@ class AgentDomain(Domain):
         index = torch.arange(array.numel()).view(array.shape)
         return Example(
             {"observation": z},
-            {"actions": torch.tensor(actions, dtype=torch.long)},
-            _target(actions),
-            Units(tuple(labels), {"observation": index}, kind="state feature"),
-            self._display(actions, ties),
+            target=_target(actions),
+            units=Units(tuple(labels), {"observation": index}, kind="state feature"),
+            display=self._display(actions, ties),
         )
 
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
         if self.explain == "value":
-            return self.agent.value(rows["observation"])
-        chosen = self._scores(rows["observation"]).gather(1, rows["actions"])
-        return chosen[:, 0] - chosen[:, 1] if self.explain == "gap" else chosen[:, 0]
+            return rows.select(self.agent.value(rows["observation"]))
+        scores = self._scores(rows["observation"])
+        if self.explain == "gap":
+            return rows.select(scores, part=0) - rows.select(scores, part=1)
+        return rows.select(scores)
 
     def baseline(self, example: Example) -> Mapping[str, Tensor]:
         if self.states is None:

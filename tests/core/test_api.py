@@ -194,7 +194,7 @@ def tuned(monkeypatch: pytest.MonkeyPatch) -> None:
             r"^domain 'tuned' \(guessed: domain= names another\) has no option 'size'\. Options: ",
         ),
         ({"domain": "tuned"}, r"^domain 'tuned' needs the option 'tokenizer'; see help\(Tuned\)$"),
-        ({"tokenizer": 1, "targets": 1}, "did you mean 'target'"),
+        ({"tokenizer": 1, "tragets": 1}, "did you mean 'targets'"),
         ({"baselines": 0}, "^Captum's 'baselines' is here baseline=$"),
         ({"additional_forward_args": ()}, "per_example= or shared="),
         ({"n_steps": 50}, "rule='gauss-legendre', steps="),

@@ -333,7 +333,7 @@ def test_a_list_of_targets_of_the_wrong_length_is_refused(target: object) -> Non
 
 
 def test_targets_of_several_kinds_are_refused() -> None:
-    refused(ig.TargetError, "all None, or one function", model=net(), target=[None, 0])
+    refused(ig.TargetError, "all None, or all functions", model=net(), target=[None, 0])
 
 
 def test_a_target_for_a_model_with_single_numbers_is_refused() -> None:

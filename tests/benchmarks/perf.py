@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import statistics
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from captum.attr import IntegratedGradients
@@ -169,6 +171,41 @@ def encoder() -> None:
     )
 
 
+def targets() -> None:
+    """Eight targets in one call against eight calls."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8)
+    )
+    layer = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True, activation="gelu")
+    layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    head = nn.Linear(64, 8)
+
+    def classes(x: Tensor) -> Tensor:
+        return head(layers(x).mean(1))
+
+    texts, start = torch.randn(4, 16, 64), torch.randn(16, 64)
+    padded = ig.plugins().domain("tensor")(classes, layouts={"x": ig.Pad()})
+    nodes = {"rule": "gauss-legendre", "steps": STEPS, "tol": 0.9}
+    print("8 targets in one call")
+    for name, model, x, more in (
+        ("Q-network, 64 states", network, torch.randn(64, 4), {}),
+        ("encoder, 4 of 16 embeddings", classes, texts, {"domain": padded, "baseline": start}),
+    ):
+        for rule, ask in ((f"{STEPS} nodes", nodes), ("tol 1e-2", {"tol": 1e-2})):
+            given = {**ask, **more}
+            print(f"  {name}, {rule}")
+            ratios(
+                functools.partial(ig.attribute, model, x, targets=list(range(8)), **given),
+                {"8 calls": functools.partial(_one_by_one, model, x, given)},
+                runs=9,
+            )
+
+
+def _one_by_one(model: Callable[[Tensor], Tensor], x: Tensor, given: dict[str, Any]) -> object:
+    return [ig.attribute(model, x, target=target, **given) for target in range(8)]
+
+
 PEAK = """
 import resource, sys, torch
 import ig_core as ig
@@ -217,4 +254,5 @@ if __name__ == "__main__":
     q_network()
     tolerance()
     encoder()
+    targets()
     memory()

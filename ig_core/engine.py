@@ -238,11 +238,12 @@ class _Window:
 
     def _processes(self, rule: Rule, goal: Goal) -> list[Process]:
         """One for every structure that the model has; functions as targets are part of it."""
-        curve = "numbers of half precision" if half(self.dtype) else ""
-        curve = "rows that do not share a batch" if self.alone else curve
-        found = [(Structure(curve=curve), torch.ones(len(self.batch.room), dtype=torch.bool))]
-        if rule.looks and not curve:
-            found = structures(self._run, self.batch, self.leg_example, self.path.straight)
+        unknown = Structure(curve="rows that do not share a batch" if self.alone else "")
+        found = [(unknown, torch.ones(len(self.batch.room), dtype=torch.bool))]
+        if rule.looks and not self.alone:
+            curve = "" if self.path.straight else "a curved path"
+            curve = "numbers of half precision" if half(self.dtype) else curve
+            found = structures(self._run, self.batch, self.leg_example, curve)
         if len(found) == 1:
             return [rule.begin(replace(goal, structure=found[0][0]), self.space)]
         return [

@@ -66,6 +66,12 @@ _BENT = _names(
 )
 """Operations with kinks or jumps that are not searched for."""
 
+GUARD = 1e-4
+"""A clamp from below at no more than this is a guard,"""
+
+CLEAR = 1e3
+"""if what it is given is larger than this many times the bound."""
+
 
 def structure_of(output: Float[Tensor, " rows"], inputs: Collection[Tensor]) -> Structure:
     """The structure of the graph that autograd recorded between ``inputs`` and ``output``.
@@ -78,7 +84,7 @@ def structure_of(output: Float[Tensor, " rows"], inputs: Collection[Tensor]) -> 
     straight, kinked, bent, curved = set(), set(), "", ""
     for node, arguments in graph.items():
         name, known = _named(node)
-        if known and name in _KINKED:
+        if known and name in _KINKED and not _guards(node):
             kinked.add(node)
         elif known and name in _AFFINE and _one_factor(name, arguments):
             straight.add(node)
@@ -92,6 +98,14 @@ def structure_of(output: Float[Tensor, " rows"], inputs: Collection[Tensor]) -> 
         traced=bool(kinked) and not bent and _below(kinked, graph) <= straight | kinked,
         curve=f"{bent or curved} between input and output" if bent or curved else "",
     )
+
+
+def _guards(node: Node) -> bool:
+    """Whether a clamp only keeps a denominator from zero, as in a norm; its kink is never met."""
+    low, high = getattr(node, "_saved_min", None), getattr(node, "_saved_max", None)
+    if not isinstance(low, float) or high is not None or not 0 < low <= GUARD:
+        return False
+    return float(node._saved_self.detach().min()) > CLEAR * low  # type: ignore[attr-defined]
 
 
 def _named(node: Node) -> tuple[str, bool]:

@@ -24,15 +24,15 @@ Run = Callable[
 """The model on points (leg, t) of paths, with or without a graph: F, what moved, and more."""
 
 
-def traced(run: Run, leg: int, straight: bool) -> Structure:
+def traced(run: Run, leg: int, curve: str) -> Structure:
     """The structure of the model, judged by one point of this leg; nothing if it raises there."""
     row, half = torch.tensor([leg]), torch.full((1,), 0.5, dtype=torch.float64)
     tracer = Tracer(1)
     try:
         output, inputs, *_ = run(row, half, True, None)
         found = structure_of(output, inputs.values())
-        if not straight:
-            return replace(found, linear=False, traced=False, curve="a curved path")
+        if curve:
+            return replace(found, linear=False, traced=False, curve=curve)
         if found.traced:
             with tracer:
                 run(row, half, False, None)
@@ -42,17 +42,18 @@ def traced(run: Run, leg: int, straight: bool) -> Structure:
 
 
 def structures(
-    run: Run, batch: Batch, example: Int[Tensor, " legs"], straight: bool
+    run: Run, batch: Batch, example: Int[Tensor, " legs"], curve: str
 ) -> list[tuple[Structure, Bool[Tensor, " examples"]]]:
     """The structures of the model, and the examples that each holds for.
 
-    A function as target is part of the model. Each is judged by the leg of a shortest input.
+    A function as target is part of the model. Each is judged by the leg of a shortest input;
+    ``curve`` says why kinks are not to be computed, if so.
     """
     function = batch.targets.function
     found: dict[Structure, dict[int, int]] = {}
     for number in sorted(set(function.tolist())):
         leg = int(torch.where(function == number, batch.room, 0)[example].argmax())
-        found.setdefault(traced(run, leg, straight), {})[number] = leg
+        found.setdefault(traced(run, leg, curve), {})[number] = leg
     parts: list[tuple[Structure, Bool[Tensor, " examples"]]] = []
     for structure, legs in found.items():
         together = not structure.traced or _together(run, [*legs.values()], structure.operations)

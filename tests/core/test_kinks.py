@@ -75,6 +75,14 @@ def test_a_network_without_kinks_is_smooth() -> None:
     assert not structure(lambda x: torch.where(x > 0, x, x * x)).smooth
 
 
+def test_a_clamp_that_guards_a_norm_is_no_kink() -> None:
+    assert structure(lambda x: F.normalize(x.exp(), dim=1)).smooth
+    assert structure(lambda x: x.exp().clamp(min=1e-6)).smooth
+    assert not structure(lambda x: F.normalize(1e-12 * x, dim=1)).smooth
+    assert not structure(lambda x: x.exp().clamp(min=1e-6, max=9.0)).smooth
+    assert not structure(lambda x: x.exp().clamp(min=0.0)).smooth
+
+
 def test_kinks_are_traced_as_long_as_nothing_curved_comes_before_them() -> None:
     assert structure(dense(nn.Softmax(1))).traced
     assert structure(lambda x: torch.relu(x) * x.flip(1)).traced

@@ -250,9 +250,9 @@ class _AdaptiveProcess(Process):
         best = {shape: leaves.settled() for shape, leaves in self.leaves.items()}
         error, raw = self.settled_error.clone(), self.settled_raw.clone()
         counted = torch.zeros_like(self.bank.counted)
-        for leaves in best.values():
-            error.index_add_(0, leaves.path, leaves.error)
-            raw.index_add_(0, leaves.path, leaves.raw)
+        for shape, leaves in best.items():
+            error += shape.together(leaves.path, leaves.error, len(error))
+            raw += shape.together(leaves.path, leaves.raw, len(raw))
             counted.index_add_(0, leaves.nodes.reshape(-1), leaves.weights.reshape(-1))
         change, self.bank.counted = counted - self.bank.counted, counted
         changed = change.nonzero()

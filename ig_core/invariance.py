@@ -12,6 +12,9 @@ from collections.abc import Sequence
 TIMES = (0.0, *(1e-4 * 2**k for k in range(9)))
 """Where F is probed, as t: at the baseline, and from there on at twice the t before."""
 
+GLANCE = (TIMES[5], TIMES[-1])
+"""Where F is probed first; a jump would show there, and mostly there is none."""
+
 CONSTANT = 0.1
 """While t grows fourfold F may change by this part of its jump; a line changes by more than all."""
 
@@ -22,6 +25,12 @@ ROUNDING = 1e-4
 """A jump below this part of F may be rounding."""
 
 LOOKS = "the model looks scale-invariant at this baseline"
+
+
+def sound(values: Sequence[float], at_baseline: float, at_input: float) -> bool:
+    """Whether F at :data:`GLANCE` is still near F(x')."""
+    enough = LARGE * abs(at_input - at_baseline)
+    return max(abs(value - at_baseline) for value in values) < enough
 
 
 def remark(values: Sequence[float], at_input: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +29,12 @@ class Shape(ABC):
     @abstractmethod
     def measure(self, leaves: Leaves, bank: Bank, goal: Goal) -> Leaves:
         """New leaves with their weights and errors."""
+
+    def together(
+        self, path: Int[Tensor, " leaves"], error: Float[Tensor, " leaves"], paths: int
+    ) -> Float[Tensor, " paths"]:
+        """The error of every path from those of its leaves: their sum."""
+        return torch.zeros(paths, dtype=torch.float64).index_add_(0, path, error)
 
     @abstractmethod
     def points(self, leaves: Leaves, bank: Bank) -> Float[Tensor, "leaves cost"]:
@@ -166,6 +173,8 @@ class PiecewiseLinear(Shape):
     """
 
     cost = 1
+    either_sign: ClassVar[float] = 3.0
+    """How many times the root of the summed squares the error of a path is, at most."""
 
     def measure(self, leaves: Leaves, bank: Bank, goal: Goal) -> Leaves:
         nodes, width = leaves.nodes, leaves.width
@@ -201,6 +210,15 @@ class PiecewiseLinear(Shape):
             error=error,
             raw=raw,
             probe=torch.where(one_kink & ~same, probe.clamp(0.0, 1.0), 0.5),
+        )
+
+    def together(
+        self, path: Int[Tensor, " leaves"], error: Float[Tensor, " leaves"], paths: int
+    ) -> Float[Tensor, " paths"]:
+        """At most so many times the root of the squares: errors of small kinks have either sign."""
+        squares = super().together(path, error**2, paths)
+        return torch.minimum(
+            super().together(path, error, paths), self.either_sign * squares.sqrt()
         )
 
     def points(self, leaves: Leaves, bank: Bank) -> Float[Tensor, "leaves cost"]:

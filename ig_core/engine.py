@@ -543,9 +543,8 @@ class _Window:
         for path in flat.tolist():
             changes = abs(float(goal.delta[path])) > float(goal.noise[path])
             if changes and (points := int(self.spent[path])) >= ENOUGH_POINTS:
-                why = (
-                    f"its gradient is zero at all {points} points of the path: round or sign cut it"
-                )
+                told = f"its gradient is zero at all {points} points of the path"
+                why = f"{told}: round or sign cut it"
                 self._blame_gradient(path, goal, why)
             results.note[path] = _FLAT[changes]
 

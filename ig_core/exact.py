@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ig_core.errors import InputError
-from ig_core.pieces import Constant, Curved, Pieces
+from ig_core.pieces import Curved, Linear, Pieces
 from ig_core.quadrature import (
     Found,
     Goal,
@@ -102,7 +102,7 @@ class ExactProcess(Process):
         if self.survey is not None and self.survey.finished:
             leg, t, value = self.survey.points
             if self.goal.structure.linear:
-                self.pieces = Constant(self.goal, self.space, leg, t)
+                self.pieces = Linear(self.goal, self.space, leg, t)
             else:
                 self.pieces = Curved(self.goal, self.space, leg, t, value)
             self.left = self.open & self.survey.given_up

@@ -120,7 +120,7 @@ def without(leaves: Leaves, index: Int[Tensor, " gone"]) -> Leaves:
     return pick(leaves, left)
 
 
-def twins(
+def split(
     leaves: Leaves, nodes: Int[Tensor, "leaves two points"], t: Float[Tensor, " nodes"]
 ) -> Leaves:
     """Two new leaves in the place of each, one after the other."""
@@ -131,7 +131,7 @@ def twins(
 def cut(leaves: Leaves, t: Float[Tensor, " nodes"]) -> Leaves:
     """The two halves of every leaf, which share its middle node."""
     half = leaves.nodes.shape[1] // 2
-    return twins(leaves, torch.stack([leaves.nodes[:, : half + 1], leaves.nodes[:, half:]], 1), t)
+    return split(leaves, torch.stack([leaves.nodes[:, : half + 1], leaves.nodes[:, half:]], 1), t)
 
 
 class Bank:

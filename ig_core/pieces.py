@@ -23,7 +23,7 @@ class Pieces(Process):
     bent: Bool[Tensor, " paths"]
 
 
-class Constant(Pieces):
+class Linear(Pieces):
     """Pieces of a piecewise linear model: the gradient in the middle is the gradient everywhere.
 
     What is known of a path without further evaluations has to agree: F where two pieces meet, from

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ig_core.leaves import Bank, Leaves, twins
+from ig_core.leaves import Bank, Leaves, split
 from ig_core.quadrature import Goal
 
 ULPS = 8.0
@@ -161,7 +161,7 @@ class Bent(Shape):
             ],
             dim=1,
         )  # fmt: skip
-        halves = twins(leaves, order.view(-1, 2, 5), t)
+        halves = split(leaves, order.view(-1, 2, 5), t)
         return [(self, replace(halves, kin=torch.arange(len(halves.leg)) // 2))]
 
 
@@ -229,7 +229,7 @@ class PiecewiseLinear(Shape):
     ) -> list[tuple[Shape, Leaves]]:
         left, right = leaves.nodes.unbind(1)
         nodes = torch.stack([left, new[:, 0], new[:, 0], right], 1)
-        return [(self, twins(leaves, nodes.view(-1, 2, 2), t))]
+        return [(self, split(leaves, nodes.view(-1, 2, 2), t))]
 
 
 def same_within(goal: Goal, size: Tensor) -> Tensor:

@@ -264,7 +264,7 @@ class _AdaptiveProcess(Process):
             (sums - self.goal.delta).abs(),
             error,
             raw,
-            self.goal.tol * torch.where(norm > 0, norm, torch.ones_like(norm)),
+            self.goal.allowed(norm),
             self.goal.residual_passes(sums, norm),
             best,
         )
@@ -435,7 +435,9 @@ def rule_named(name: str, steps: int | None) -> Rule:
         return Adaptive()
     if name == Exact.name:
         if steps is not None:
-            raise InputError(f"rule='exact' takes a step per piece (got steps={steps})")
+            raise InputError(
+                f"rule='exact' takes one point of every piece (got steps={steps}); leave steps= out"
+            )
         return Exact(_AdaptiveProcess)
     if name not in FIXED_RULES:
         raise UnknownNameError("rule", name, [*FIXED_RULES, Adaptive.name, Exact.name])

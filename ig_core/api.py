@@ -39,6 +39,7 @@ from ig_core.quadrature import Rule
 from ig_core.report.bar import teller
 
 SMALLEST_BUDGET = 11
+"""The adaptive rule begins a leg that may have kinks with so many nodes."""
 
 CAPTUM = {
     "baselines": "baseline=",
@@ -103,9 +104,9 @@ def attribute(
         budget: gradient evaluations per example and start, at least 11 (for each leg of the path:
             a rule's first nodes, and all nodes of a fixed rule, are never left out).
         rule: ``"adaptive"``, which computes the kinks of a ReLU network by itself where they are
-            few; ``"exact"``, which insists on it (piecewise linear networks, up to ``budget``
-            pieces); or a fixed rule (``"gauss-legendre"``, ``"midpoint"``, ``"trapezoid"``) with
-            ``steps``.
+            few; ``"exact"``, for piecewise linear networks only (paths of more than ``budget``
+            pieces are refined instead); or a fixed rule (``"gauss-legendre"``, ``"midpoint"``,
+            ``"trapezoid"``) with ``steps``.
         steps: steps of a fixed rule, for each leg of the path.
         device: where to compute; where the model is by default.
         seed: of everything random.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ig_core.errors import InputError
@@ -117,7 +117,9 @@ class ExactProcess(Process):
 class Part(Process):
     """Another rule on some of the paths."""
 
-    def __init__(self, goal: Goal, space: Space, chosen: Tensor, begin: Begin) -> None:
+    def __init__(
+        self, goal: Goal, space: Space, chosen: Bool[Tensor, " paths"], begin: Begin
+    ) -> None:
         self.paths = chosen.nonzero().view(-1)
         self.legs = chosen[goal.owner].nonzero().view(-1)
         self.position = chosen.cumsum(0) - 1

@@ -67,10 +67,10 @@ _BENT = _names(
 """Operations with kinks or jumps that are not searched for."""
 
 GUARD = 1e-4
-"""A clamp from below at no more than this is a guard,"""
+"""A clamp from below at more than this is never taken for the guard of a denominator."""
 
 CLEAR = 1e3
-"""if what it is given is larger than this many times the bound."""
+"""What a guard is given is larger than its bound this many times, so that its kink is not met."""
 
 
 def structure_of(output: Float[Tensor, " rows"], inputs: Collection[Tensor]) -> Structure:

@@ -13,7 +13,6 @@ PART = 4
 LARGEST = 256
 """A chunk holds at most this many times what the layouts allow."""
 
-
 HELD_ELEMENTS = 2**26
 """Elements of gradients that wait on an accelerator until the CPU looks at their numbers."""
 

@@ -35,10 +35,10 @@ SURE = 0.02
 """The estimate is never less than this part of the distance between the two rules."""
 
 TRUST = {33: 0.5}
-"""What part of the fall that F shows the estimate counts: all of it but for the longest rule."""
+"""The estimate of so many nodes is this part of what F tells; of fewer nodes it is all of that."""
 
 HEARD = 0.03
-"""Where F misses less than this part of that distance, its elements cancel and it tells nothing."""
+"""Where the coarser rule misses less of F than this part of that distance, F tells nothing."""
 
 SLOW = 0.2
 """Where the misfit falls less than this and is on one side, a panel is cut at its middle node."""

@@ -30,7 +30,9 @@ class Linear(Pieces):
     either side, and F(x) - F(x'). A path on which it does not is bent.
     """
 
-    def __init__(self, goal: Goal, space: Space, leg: Tensor, t: Tensor) -> None:
+    def __init__(
+        self, goal: Goal, space: Space, leg: Int[Tensor, " points"], t: Float[Tensor, " points"]
+    ) -> None:
         inner = leg[1:] == leg[:-1]
         self.goal = goal
         self.width = t.diff()[inner]
@@ -71,14 +73,14 @@ class Linear(Pieces):
         done = (self.open & ~self.bent).nonzero().view(-1)
         self.open[:] = False
         error = torch.maximum(jumps, residual)
-        scale = torch.where(norm > 0, norm, torch.ones_like(norm))
-        near = (error <= goal.tol * scale) & goal.residual_passes(self.total.sum(1).cpu(), norm)
+        near = (error <= goal.allowed(norm)) & goal.residual_passes(self.total.sum(1).cpu(), norm)
         integral = self.total[done.to(self.total.device)]
+        share = torch.where(norm > 0, error / norm, error)
         return Outcome(
             done,
             integral,
             error[done],
-            integral.abs() * (error / scale)[done].to(integral.device)[:, None],
+            integral.abs() * share[done].to(integral.device)[:, None],
             ["converged" if near[p] else "noise_floor" for p in done.tolist()],
         )
 
@@ -128,7 +130,14 @@ class Curved(Pieces):
     quietest: ClassVar[float] = 0.1
     """The gradient may be as large as this part of its maximum wherever it was not looked for."""
 
-    def __init__(self, goal: Goal, space: Space, leg: Tensor, t: Tensor, value: Tensor) -> None:
+    def __init__(
+        self,
+        goal: Goal,
+        space: Space,
+        leg: Int[Tensor, " points"],
+        t: Float[Tensor, " points"],
+        value: Float[Tensor, " points"],
+    ) -> None:
         inner = leg[1:] == leg[:-1]
         leg, start, width = leg[:-1][inner], t[:-1][inner], t.diff()[inner]
         self.goal, self.bank = goal, Bank(space)
@@ -173,7 +182,7 @@ class Curved(Pieces):
         norm, summed = total.abs().sum(1).cpu(), total.sum(1).cpu()
         own, rough, doubt = self._errors(rule)
         error, raw = self._per_path(own), self._per_path(rough)
-        allowed = goal.tol * torch.where(norm > 0, norm, torch.ones_like(norm))
+        allowed = goal.allowed(norm)
         passes = goal.residual_passes(summed, norm)
         near, floor = (raw <= allowed) & passes, (error <= allowed) & passes
         if first:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ig_core.quadrature import Outcome
 
 HALF_SHARE = 0.25
-"""Rules allow a gradient so many roundings; of half precision's this part is enough.
+"""Of the roundings that rules allow a gradient, half precision needs this part only.
 
 Half precision rounds once per layer and sums in float32: gradients of small networks were within
 0.8 roundings (L1) of those in float32.

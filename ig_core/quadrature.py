@@ -141,8 +141,8 @@ class Goal:
     """What is to be reached, path by path.
 
     ``owner`` maps legs to paths, ``delta`` is F(x) - F(x'), ``epsilon`` the rounding of the
-    dtype of F and ``noise`` the smallest difference of F that can be told with it. ``smooth``
-    means that the model was seen to have no kinks.
+    dtype of F and ``noise`` the smallest difference of F that can be told with it. ``tol`` is
+    relative, ``budget`` counts the points of a path.
     """
 
     owner: Int[Tensor, " legs"]
@@ -152,6 +152,10 @@ class Goal:
     tol: float
     budget: int
     structure: Structure = Structure()
+
+    def allowed(self, norm: Float[Tensor, " paths"]) -> Float[Tensor, " paths"]:
+        """The L1 error that an integral of this L1 norm may have: tol * |I|_1, or tol for zero."""
+        return self.tol * torch.where(norm > 0, norm, torch.ones_like(norm))
 
     def residual_passes(
         self, total: Float[Tensor, " paths"], norm: Float[Tensor, " paths"]

@@ -232,6 +232,6 @@ class PiecewiseLinear(Shape):
         return [(self, split(leaves, nodes.view(-1, 2, 2), t))]
 
 
-def same_within(goal: Goal, size: Tensor) -> Tensor:
+def same_within(goal: Goal, size: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """By how much two equal gradients of this size may differ through rounding."""
     return 8 * ULPS * goal.epsilon * size

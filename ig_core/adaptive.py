@@ -18,7 +18,18 @@ from torch import Tensor
 
 from ig_core.errors import InputError, UnknownNameError
 from ig_core.exact import Exact, ExactProcess
-from ig_core.leaves import Bank, Leaves, Nodes, cut, join, over, pick, without
+from ig_core.leaves import (
+    Bank,
+    Leaves,
+    Nodes,
+    cut,
+    join,
+    over,
+    pick,
+    troubles,
+    without,
+    worst_first,
+)
 from ig_core.panels import PANELS, nested
 from ig_core.quadrature import (
     FIXED_RULES,
@@ -31,7 +42,6 @@ from ig_core.quadrature import (
     Rule,
     Space,
     Status,
-    Trouble,
 )
 from ig_core.shapes import MINUS, Bent, PiecewiseLinear, Shape, same_within
 from ig_core.tails import Tail
@@ -58,9 +68,6 @@ SMOOTH_FIRST = (nested(5) + 1) / 2
 """Nodes of a leg without kinks."""
 
 BENT, LINEAR, TAIL = Bent(), PiecewiseLinear(), Tail()
-
-WORST = 3
-"""So many leaves are named of a path that did not converge, and so many elements of each."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +173,7 @@ class _AdaptiveProcess(Process):
         done = (self.open & ~refined).nonzero().view(-1)
         error = torch.maximum(torch.maximum(verdict.error, verdict.raw), verdict.residual)
         near, floor = verdict.near[done].tolist(), verdict.floor[done].tolist()
+        unmet = ~verdict.floor[done]
         outcome = Outcome(
             done,
             self.total[done.to(self.total.device)],
@@ -173,7 +181,7 @@ class _AdaptiveProcess(Process):
             self._doubt(verdict, done),
             [_status(*passed) for passed in zip(near, floor, strict=True)],
             ((verdict.error <= verdict.allowed) & ~verdict.sum_passes)[done].tolist(),
-            self._worst(verdict, done, ~verdict.near),
+            troubles(verdict.best.values(), done, unmet, verdict.error, self.bank, self.goal),
         )
         self.open[done] = False
         self._refine(verdict, chosen)
@@ -283,38 +291,6 @@ class _AdaptiveProcess(Process):
                 doubt.index_add_(0, own[some], mixed.abs())
         return doubt
 
-    def _worst(self, verdict: _Verdict, done: Tensor, unmet: Tensor) -> list[list[Trouble]]:
-        """The worst leaves of those of the finished paths that did not converge."""
-        found: dict[int, list[Trouble]] = {path: [] for path in done.tolist()}
-        asked = torch.zeros_like(self.open)
-        asked[done] = unmet[done]
-        shapes = list(verdict.best)
-        rows = [asked[leaves.path].nonzero().view(-1) for leaves in verdict.best.values()]
-        if not any(len(index) for index in rows):
-            return list(found.values())
-        few = [pick(verdict.best[s], index) for s, index in zip(shapes, rows, strict=True)]
-        path = torch.cat([leaves.path for leaves in few])
-        error = torch.cat([leaves.error for leaves in few])
-        row = torch.cat(rows)
-        kind = torch.arange(len(shapes)).repeat_interleave(torch.tensor([len(i) for i in rows]))
-        order = _worst_first(path, error)
-        first = torch.searchsorted(path[order], path[order])
-        order = order[torch.arange(len(order)) - first < WORST]
-        for number, index in zip(kind[order].tolist(), row[order].tolist(), strict=True):
-            leaf = pick(verdict.best[shapes[number]], torch.tensor([index]))
-            ((_, vector),) = self.bank.mixed(leaf.nodes, leaf.doubt)
-            largest = vector[0].abs().topk(min(WORST, vector.shape[1]))
-            own, leg, start = int(leaf.path), int(leaf.leg), float(leaf.start)
-            trouble = Trouble(
-                leg - int(torch.searchsorted(self.goal.owner, own)),
-                start,
-                start + float(leaf.width),
-                float(leaf.error) / max(float(verdict.error[own]), 1e-300),
-                tuple(largest.indices[largest.values > 0].tolist()),
-            )
-            found[own].append(trouble)
-        return list(found.values())
-
     # -- refinement -----------------------------------------------------------------------------
 
     def _choose(self, verdict: _Verdict) -> list[_Choice]:
@@ -333,7 +309,7 @@ class _AdaptiveProcess(Process):
         if not table:
             return []
         columns = [torch.cat(column) for column in zip(*table, strict=True)]
-        order = _worst_first(columns[0], columns[1])
+        order = worst_first(columns[0], columns[1])
         path, own, cost, kind, index = (column[order] for column in columns)
         begin = torch.searchsorted(path, path)
         before = own.cumsum(0) - own
@@ -406,13 +382,6 @@ class _AdaptiveProcess(Process):
         for some, mixed in self.bank.mixed(settled.nodes, settled.doubt):
             self.settled_doubt.index_add_(0, rows[some], mixed.abs())
         return index
-
-
-def _worst_first(path: Tensor, error: Tensor) -> Int[Tensor, " leaves"]:
-    """The order of leaves by path, and by falling error within each."""
-    by_error: Tensor = torch.argsort(error, descending=True, stable=True)
-    by_path: Tensor = torch.argsort(path[by_error], stable=True)
-    return by_error[by_path]
 
 
 def _status(near: bool, floor: bool) -> Status:

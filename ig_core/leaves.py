@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import reduce
 from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ig_core.quadrature import Found, Space
+from ig_core.quadrature import Found, Goal, Space, Troubles
 
 WORKSPACE = 2**22
 """Elements of a temporary tensor."""
+
+WORST = 3
+"""So many leaves are named of a path that did not converge."""
 
 _Table = TypeVar("_Table")
 
@@ -202,3 +206,52 @@ class Bank:
             part = slice(begin, begin + size)
             chosen = self.vectors[nodes[part].to(device)].to(dtype)
             yield part, torch.bmm(weights[part, None].to(chosen), chosen)[:, 0]
+
+
+def worst_first(
+    path: Int[Tensor, " leaves"], error: Float[Tensor, " leaves"]
+) -> Int[Tensor, " leaves"]:
+    """The order of leaves by path, and by falling error within each."""
+    by_error: Tensor = torch.argsort(error, descending=True, stable=True)
+    by_path: Tensor = torch.argsort(path[by_error], stable=True)
+    return by_error[by_path]
+
+
+def rank(path: Int[Tensor, " leaves"], error: Float[Tensor, " leaves"]) -> Int[Tensor, " leaves"]:
+    """The place of every leaf among those of its path, from the largest error."""
+    order = worst_first(path, error)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order)) - torch.searchsorted(path[order], path[order])
+    return place
+
+
+def troubles(
+    tables: Iterable[Leaves],
+    done: Int[Tensor, " done"],
+    unmet: Bool[Tensor, " done"],
+    error: Float[Tensor, " paths"],
+    bank: Bank,
+    goal: Goal,
+) -> Troubles | None:
+    """The worst leaves of the unmet among the paths that are done; ``error`` is each path's."""
+    row = torch.full((len(error),), -1)
+    row[done[unmet]] = unmet.nonzero().view(-1)
+    own = [pick(leaves, row[leaves.path] >= 0) for leaves in tables] if bool(unmet.any()) else []
+    if not own:
+        return None
+    path, errors = (torch.cat(x) for x in zip(*((o.path, o.error) for o in own), strict=True))
+    named = (rank(path, errors) < WORST) & (errors > 0) & errors.isfinite()
+    first = torch.searchsorted(goal.owner, torch.arange(len(error)))
+    several = torch.bincount(goal.owner, minlength=len(error)) > 1
+    parts = []
+    for table, chosen in zip(own, torch.split(named, [len(o.path) for o in own]), strict=True):
+        leaves = pick(table, chosen)
+        doubt = bank.space.zeros(len(leaves.path))
+        for some, mixed in bank.mixed(leaves.nodes, leaves.doubt):
+            doubt[some] = mixed.abs()
+        parts.append(Troubles(
+            row[leaves.path], (leaves.leg - first[leaves.path] + 1) * several[leaves.path],
+            leaves.start, leaves.start + leaves.width, leaves.error / error[leaves.path], doubt,
+        ))  # fmt: skip
+    found = reduce(join, parts)
+    return pick(found, worst_first(found.row, found.share))

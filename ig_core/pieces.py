@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ig_core.leaves import Bank, Nodes, join, pick
+from ig_core.leaves import Bank, Leaves, Nodes, join, over, pick, rank, troubles, worst_first
 from ig_core.quadrature import NOISE_ULPS, Found, Goal, Outcome, Process, Request, Space
 
 ROUNDINGS = 8.0
@@ -200,6 +200,7 @@ class Curved(Pieces):
                 "converged" if near[p] else "noise_floor" if floor[p] else "budget"
                 for p in done.tolist()
             ],
+            worst=troubles([self._leaves(own, doubt)], done, ~floor[done], error, self.bank, goal),
         )
         self.open[done] = False
         self._measure(chosen)
@@ -246,23 +247,21 @@ class Curved(Pieces):
         share = torch.where(length > 0, error / length, 0.0)
         return error, raw, share[:, None] * torch.where(table.measured[:, None], change, MIDDLE)
 
+    def _leaves(self, error: Float[Tensor, " pieces"], doubt: Float[Tensor, "pieces 3"]) -> Leaves:
+        """The pieces as leaves, whose nodes are inside them."""
+        table = self.table
+        leaves = over(table.path, table.leg, table.nodes, self.bank.nodes.t)
+        return replace(leaves, start=table.start, width=table.width, error=error, doubt=doubt)
+
     def _heaviest(self) -> Int[Tensor, " chosen"]:
         """What is measured first: the heaviest pieces, the widest, and where F bends most."""
         table, value = self.table, self.bank.nodes.value[self.table.nodes[:, 1]]
+        path = table.path
         bend = (self.ends.sum(1) - 2 * value).abs()
-        chosen = self._rank(table.width**3 * table.size) < self.heaviest
-        chosen |= (self._rank(table.width) < 1) | (self._rank(bend) < 1)
-        room = self._rank(table.width) < ((self.goal.budget - self.spent) // 2)[table.path]
-        return (chosen & room & self.open[table.path]).nonzero().view(-1)
-
-    def _rank(self, key: Float[Tensor, " pieces"]) -> Int[Tensor, " pieces"]:
-        """The place of every piece among those of its path, from the largest key."""
-        order = torch.argsort(key, descending=True, stable=True)
-        order = order[torch.argsort(self.table.path[order], stable=True)]
-        path = self.table.path[order]
-        rank = torch.empty_like(order)
-        rank[order] = torch.arange(len(order)) - torch.searchsorted(path, path)
-        return rank
+        chosen = rank(path, table.width**3 * table.size) < self.heaviest
+        chosen |= (rank(path, table.width) < 1) | (rank(path, bend) < 1)
+        room = rank(path, table.width) < ((self.goal.budget - self.spent) // 2)[path]
+        return (chosen & room & self.open[path]).nonzero().view(-1)
 
     def _worst(
         self,
@@ -273,16 +272,15 @@ class Curved(Pieces):
     ) -> Int[Tensor, " chosen"]:
         """The smallest set of worst pieces that leaves half of the allowed error to the others."""
         path = self.table.path
-        rank = self._rank(own)
-        order = torch.argsort(path * len(path) + rank)
+        order = worst_first(path, own)
         before = own[order].cumsum(0) - own[order]
         first = torch.searchsorted(path[order], path[order])
         left = torch.empty_like(own)
         left[order] = error[path[order]] - (before - before[first])
         cost = torch.where(self.table.measured, 6, 2)[order]
-        used = torch.empty_like(rank)
+        used = torch.empty_like(order)
         used[order] = cost.cumsum(0) - (cost.cumsum(0) - cost)[first]
-        wanted = (left > allowed[path] / 2) | (rank == 0)
+        wanted = (left > allowed[path] / 2) | (rank(path, own) == 0)
         room = used <= (self.goal.budget - self.spent)[path]
         return (wanted & room & unfinished[path]).nonzero().view(-1)
 

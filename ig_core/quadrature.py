@@ -85,19 +85,20 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
-class Trouble:
-    """One of the worst leaves of a path that did not converge.
+class Troubles:
+    """The worst leaves of the paths that did not converge, the worst of each path first.
 
-    ``leg`` counts from 0 within the path, ``start`` and ``end`` are t, ``share`` is the leaf's part
-    of the estimated error, and ``elements`` are the positions in the path's vector where most of
-    the leaf's error sits, the largest first.
+    ``row`` is the path's place in what this belongs to. ``leg`` counts from 1 within the path, and
+    is 0 where that has only one; ``start`` and ``end`` are t. ``share`` is the leaf's part of the
+    path's estimated error, ``doubt`` says which elements the leaf's own error sits in.
     """
 
-    leg: int
-    start: float
-    end: float
-    share: float
-    elements: tuple[int, ...]
+    row: Int[Tensor, " leaves"]
+    leg: Int[Tensor, " leaves"]
+    start: Float[Tensor, " leaves"]
+    end: Float[Tensor, " leaves"]
+    share: Float[Tensor, " leaves"]
+    doubt: Float[Tensor, "leaves width"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +107,7 @@ class Outcome:
 
     ``error`` is an estimate of the L1 error and ``doubt`` says which elements it sits in; NaN and
     None for a rule that has no estimate. ``sum_only`` says that the leaves' errors pass and only
-    the sum misses F(x) - F(x'); ``worst`` holds the worst leaves, the worst first, of
-    each path that did not converge, and nothing for the others; () where a rule does not say.
+    the sum misses F(x) - F(x'); ``worst`` is None where all converged, or a rule does not say.
     """
 
     done: Int[Tensor, " done"]
@@ -116,7 +116,7 @@ class Outcome:
     doubt: Float[Tensor, "done width"] | None
     status: Sequence[Status]
     sum_only: Sequence[bool] = ()
-    worst: Sequence[Sequence[Trouble]] = ()
+    worst: Troubles | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,42 @@ _FIELDS = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class WorstPanel:
+    """A part of a path that did not converge, among those where the error is.
+
+    ``start`` and ``end`` are t, from 0 at the baseline to 1 at the input; ``leg`` counts from 1 and
+    is None where the path has only one. ``share`` is the panel's part of the path's estimated
+    error; ``units`` are the labels in which most of that part sits, each with what it holds of it.
+    """
+
+    start: float
+    end: float
+    share: float
+    leg: int | None = None
+    units: Sequence[tuple[str, float]] = ()
+
+    def __str__(self) -> str:
+        width = self.end - self.start
+        digits = max(3, 2 - math.floor(math.log10(width))) if 0 < width < math.inf else 3
+        leg = "" if self.leg is None else f" of leg {self.leg}"
+        holds = "mostly" if sum(share for _, share in self.units) >= 0.5 else "largest"
+        sits = f", {holds} in {', '.join(repr(label) for label, _ in self.units)}"
+        return (
+            f"t = {self.start:.{digits}g} to {self.end:.{digits}g}{leg}: {100 * self.share:.3g} % "
+            "of the error" + sits * bool(self.units)
+        )
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Attribution:
     """What the model's output owes to every part of one input.
 
     ``error`` is the estimated L1 error of the values divided by their L1 norm (NaN where the
     method has no estimate), ``uncertainty`` the same per unit and absolute, ``spread`` the
-    standard deviation of the unit scores over several baselines.
+    standard deviation of the unit scores over several baselines. ``worst`` names where the error
+    sits, the worst first, if the tolerance was not reached and the rule has an estimate; of several
+    baselines, those of the one that is furthest off.
     """
 
     tensors: Mapping[str, Float[Tensor, ...]]
@@ -64,6 +93,7 @@ class Attribution:
     display: Mapping[str, Any] = field(default_factory=dict)
     view: Callable[[Attribution, str], str] | None = None
     cause: Exception | None = None
+    worst: Sequence[WorstPanel] = ()
 
     @property
     def values(self) -> Tensor | Mapping[str, Tensor]:
@@ -105,6 +135,10 @@ class Attribution:
             "scores": [_plain(s) for s in self.scores.tolist()],
             "uncertainty": _plain_list(self.uncertainty),
             "spread": _plain_list(self.spread),
+            "worst": [
+                {**vars(panel), "units": [list(unit) for unit in panel.units]}
+                for panel in self.worst
+            ],
             "shapes": {name: list(value.shape) for name, value in self.tensors.items()},
             "provenance": dict(self.provenance),
             "display": dict(self.display),
@@ -161,6 +195,7 @@ class Attribution:
                 reason=record["reason"],
                 provenance=record["provenance"],
                 display=record["display"],
+                worst=[_panel(**panel) for panel in _listed(record.get("worst", []))],
             )
         except (OSError, SafetensorError) as error:
             raise StorageError(f"cannot read {str(path)!r}: {error}") from error
@@ -224,6 +259,7 @@ class Attribution:
                 "evaluations": str(self.evaluations),
                 "status": f"{self.status} ({ADVICE.get(self.status, '')})",
                 **({"reason": self.reason} if self.reason else {}),
+                **({"worst panels": "; ".join(map(str, self.worst))} if self.worst else {}),
             },
         )
 
@@ -234,6 +270,22 @@ def _plain(value: float) -> float | None:
 
 def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
+
+
+def _listed(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.80} is no list")
+    return value
+
+
+def _panel(start: Any, end: Any, share: Any, leg: Any, units: Any) -> WorstPanel:
+    """A panel of a file, once its fields are what :meth:`Attribution.save` writes."""
+    if not (leg is None or type(leg) is int):
+        raise TypeError(f"a leg is no int: {leg!r:.80}")
+    told = [(label, float(held)) for label, held in _listed(units)]
+    if not all(isinstance(label, str) for label, _ in told):
+        raise TypeError("a label of a panel is no str")
+    return WorstPanel(float(start), float(end), float(share), leg, told)
 
 
 def _restored(

@@ -14,17 +14,20 @@ from torch import Tensor
 
 from ig_core import invariance
 from ig_core.adaptive import Adaptive
-from ig_core.attribution import Attribution
+from ig_core.attribution import Attribution, WorstPanel
 from ig_core.domain import Domain
 from ig_core.engine import Progress, evaluate, integrate
 from ig_core.errors import IGError
 from ig_core.example import Example, Units
 from ig_core.paths import Inputs, Path, Straight
 from ig_core.quadrature import Fixed, Rule, Status, midpoint
-from ig_core.results import Integral
+from ig_core.results import Integral, Trouble
 
 COSTLY = 40
 """A path that took more evaluations than this is looked at once more."""
+
+MOST_UNITS = 3
+"""So many units are named of each of the worst panels."""
 
 SOUND = 4
 """After so many costly paths that were sound the others are taken to be sound as well."""
@@ -178,6 +181,7 @@ class Negated(Method):
                 residual=float(-a.scores.sum()) - a.delta,
                 error=math.nan,
                 uncertainty=None,
+                worst=(),
                 status=_one_shot(a.status),
                 provenance={**a.provenance, "method": self.name},
             )
@@ -235,7 +239,20 @@ def describe(task: Task, example: Example, integral: Integral, method: str) -> A
         display=example.display,
         view=task.domain.render,
         cause=integral.cause,
+        worst=[_panel(units, trouble) for trouble in integral.worst],
     )
+
+
+def _panel(units: Units, trouble: Trouble) -> WorstPanel:
+    """A trouble with the fewest units that hold half of its error, or the first of them."""
+    doubt = units.reduce(trouble.doubt)
+    share = (doubt / doubt.sum()).nan_to_num(posinf=0.0)
+    largest = share.argsort(descending=True, stable=True)[:MOST_UNITS]
+    held = share[largest].cumsum(0)
+    named = largest[(share[largest] > 0) & (held - share[largest] < 0.5)].tolist()
+    told = [(units.labels[i], float(share[i])) for i in named]
+    leg = trouble.leg or None
+    return WorstPanel(trouble.start, trouble.end, trouble.share, leg, told)
 
 
 def _spread(units: Units, per_start: Sequence[Mapping[str, Tensor]]) -> Tensor | None:

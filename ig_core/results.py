@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ig_core.quadrature import Outcome, Status
+from ig_core.leaves import join, pick, worst_first
+from ig_core.quadrature import Outcome, Status, Troubles
 from ig_core.rows import Space
 
 SUM_ONLY = (
@@ -21,10 +23,22 @@ SUM_ONLY = (
 
 
 @dataclass(frozen=True, eq=False)
+class Trouble:
+    """One row of :class:`Troubles`, with ``doubt`` shaped like the inputs."""
+
+    leg: int
+    start: float
+    end: float
+    share: float
+    doubt: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
 class Integral:
     """What the engine knows about one example: the mean over its starts.
 
-    ``per_start`` holds the values of each start where there are several.
+    ``per_start`` holds the values of each start where there are several, ``worst`` the worst leaves
+    of the start with the largest error that did not converge, the worst first.
     """
 
     values: Mapping[str, Tensor]
@@ -38,6 +52,7 @@ class Integral:
     reason: str = ""
     cause: Exception | None = None
     per_start: Sequence[Mapping[str, Tensor]] = ()
+    worst: Sequence[Trouble] = ()
 
 
 class Results:
@@ -52,6 +67,7 @@ class Results:
         self.status: list[Status] = ["budget"] * paths
         self.note: dict[int, str] = {}
         self.sum_only = torch.zeros(paths, dtype=torch.bool)
+        self.worst: list[Troubles] = []
 
     def receive(self, outcome: Outcome) -> None:
         """Take in the paths that a round has finished."""
@@ -65,6 +81,8 @@ class Results:
             self.doubt[rows] = outcome.doubt
         if outcome.sum_only:
             self.sum_only[outcome.done] = torch.tensor(outcome.sum_only)
+        if outcome.worst is not None:
+            self.worst.append(replace(outcome.worst, row=outcome.done[outcome.worst.row]))
         for path, status in zip(outcome.done.tolist(), outcome.status, strict=True):
             self.status[path] = status
 
@@ -112,6 +130,7 @@ class Results:
         if self.doubt is not None:
             doubt = self.space.tensors(mean(self.doubt), firsts)
         per_start = self.space.tensors(self.integral, range(len(example))) if several else []
+        worst = self._worst(example)
         spent = total(spent)
         columns = (begin, end, residual, relative, size == 0, cancels, spent, first, count)
         for number, row in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
@@ -123,7 +142,7 @@ class Results:
                 )  # fmt: skip
                 continue
             own = self.status[path : path + starts]
-            status = own[0] if starts == 1 else _worst(own)
+            status = own[0] if starts == 1 else _least(own)
             note = self.note.get(path, "") if nothing else ""
             if (
                 not nothing
@@ -137,10 +156,28 @@ class Results:
                 values[number], at_input, at_baseline, left, wrong, doubt[number], evaluations,
                 status, "; ".join(filter(None, (note, remark))),
                 per_start=per_start[path : path + starts] if starts > 1 else (),
+                worst=worst.get(number, ()),
             )  # fmt: skip
 
+    def _worst(self, example: Int[Tensor, " paths"]) -> Mapping[int, Sequence[Trouble]]:
+        """The worst leaves of every example that has any, of that start which is furthest off."""
+        found: dict[int, list[Trouble]] = {}
+        if self.worst:
+            table = reduce(join, self.worst)
+            own = example[table.row]
+            order = worst_first(own, self.error[table.row])
+            path = table.row[order]
+            order = order[path == path[torch.searchsorted(own[order], own[order])]]
+            table = pick(table, order)
+            columns = (own[order], table.leg, table.start, table.end, table.share)
+            told = zip(*(c.tolist() for c in columns), strict=True)
+            doubts = self.space.tensors(table.doubt, table.row.tolist())
+            for (number, leg, start, end, share), doubt in zip(told, doubts, strict=True):
+                found.setdefault(number, []).append(Trouble(leg, start, end, share, doubt))
+        return found
 
-def _worst(statuses: Sequence[Status]) -> Status:
+
+def _least(statuses: Sequence[Status]) -> Status:
     order: tuple[Status, ...] = ("budget", "noise_floor", "converged")
     return next(status for status in order if status in statuses)
 

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import ig_core as ig
+from ig_core.attribution import WorstPanel
 
 
 def attribution(**changes: object) -> ig.Attribution:
@@ -28,6 +29,10 @@ def attribution(**changes: object) -> ig.Attribution:
         "reason": "a note",
         "provenance": {"path": "straight", "seed": 3},
         "display": {"text": "good bad"},
+        "worst": [
+            WorstPanel(0.375, 0.5, 0.62, None, [("good", 0.4), ("bad", 0.3)]),
+            WorstPanel(0.0, 1.0, 0.1, 2),
+        ],
     }
     return ig.Attribution(**(facts | changes))
 
@@ -202,13 +207,55 @@ def test_what_is_no_path_is_a_named_error(path: str) -> None:
         ig.Attribution.load(path)
 
 
+def panel(**changes: object) -> dict[str, object]:
+    """A panel as a file holds it."""
+    return {"start": 0.0, "end": 0.5, "share": 0.5, "leg": None, "units": []} | changes
+
+
+def test_a_file_from_before_there_were_worst_panels_is_read(tmp_path: Path) -> None:
+    path = attribution().save(tmp_path / "a")
+    with safe_open(path, framework="pt") as file:
+        record = json.loads(file.metadata()["ig_core"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del record["worst"]
+    save_file(tensors, path, metadata={"ig_core": json.dumps(record)})
+    assert list(ig.Attribution.load(path).worst) == []
+
+
+def test_worst_panels_are_one_line_of_every_view() -> None:
+    told = "t = 0.375 to 0.5: 62 % of the error, mostly in 'good', 'bad'; t = 0 to 1 of leg 2: "
+    result = attribution()
+    assert result.card().facts["worst panels"] == told + "10 % of the error"
+    assert told in result.to_text()
+    assert "62 % of the error, mostly in &#39;good&#39;, &#39;bad&#39;" in result.to_html()
+    assert "worst panels" not in attribution(worst=()).to_text()
+    assert json.loads(json.dumps(result.to_dict()))["worst"] == result.to_dict()["worst"]
+
+
+def test_the_ends_of_a_narrow_panel_are_told_apart() -> None:
+    assert str(WorstPanel(0.5, 0.5 + 1e-9, 1.0)) == "t = 0.5 to 0.500000001: 100 % of the error"
+    assert str(WorstPanel(0.5, math.nan, 1.0)).startswith("t = 0.5 to nan: ")
+
+
+def test_a_label_of_a_panel_can_neither_inject_nor_steer() -> None:
+    evil = "<script>\x1b[31mred\x07'\n\ud800"
+    result = attribution(worst=[WorstPanel(0.0, 0.5, 0.5, None, [(evil, 1.0)])])
+    for shown in (result.to_text(), result.to_html(), result._repr_html_()):
+        assert "red" in shown and "\x1b" not in shown and "\x07" not in shown
+        shown.encode()
+    assert "<script>" not in result.to_html()
+    assert result.to_text().splitlines()[-1].startswith("worst panels")
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"labels": "ab"}, {"labels": [1, 2]}, {"labels": ["one"]}, {"names": ["y"]},
         {"names": [["x"]]}, {"at_input": "high"}, {"residual": [1]}, {"evaluations": "many"},
         {"status": "perfect"}, {"reason": None}, {"display": []}, {"provenance": 3}, {"kind": 0},
-        {"scores": "["},
+        {"scores": "["}, {"worst": {}}, {"worst": ["x"]}, {"worst": [{"start": 0.0}]},
+        {"worst": [panel(start="here")]}, {"worst": [panel(leg=1.5)]}, {"worst": [panel(more=1)]},
+        {"worst": [panel(units=[[3, 0.5]])]}, {"worst": [panel(units="ab")]},
     ],
 )  # fmt: skip
 def test_a_field_of_a_wrong_type_is_damage(tmp_path: Path, change: dict[str, object]) -> None:

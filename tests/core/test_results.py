@@ -58,6 +58,19 @@ def test_each_example_of_a_batch_has_its_own(chosen: int) -> None:
     assert bool(found[chosen].worst) is (chosen in steps)
 
 
+def test_each_target_of_one_input_has_its_own() -> None:
+    def model(x: Tensor) -> Tensor:
+        return torch.stack([step(x[:, 0], 0.4), torch.exp(x[:, 0]), step(x[:, 1])], 1)
+
+    with pytest.warns(ig.NotConvergedWarning, match="2 of 3 results missed"):
+        [found] = ig.attribute(model, ones(1, 2), targets=[0, 1, 2], tol=1e-6, budget=40)
+    assert not found[1].worst
+    for result, at, unit in ((found[0], 0.4, "x[0]"), (found[2], 0.63, "x[1]")):
+        first = result.worst[0]
+        assert first.start < at + 0.01 and first.end > at - 0.01
+        assert [label for label, _ in first.units] == [unit]
+
+
 class Words(ig.Domain):
     """Rows of numbers, one a word."""
 

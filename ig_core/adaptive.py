@@ -181,7 +181,7 @@ class _AdaptiveProcess(Process):
             self._doubt(verdict, done),
             [_status(*passed) for passed in zip(near, floor, strict=True)],
             ((verdict.error <= verdict.allowed) & ~verdict.sum_passes)[done].tolist(),
-            troubles(verdict.best.values(), done, unmet, verdict.error, self.bank, self.goal),
+            troubles(verdict.best.values(), done, unmet, self.bank, self.goal),
         )
         self.open[done] = False
         self._refine(verdict, chosen)

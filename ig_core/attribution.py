@@ -45,8 +45,8 @@ class WorstPanel:
     """A part of a path that did not converge, among those where the error is.
 
     ``start`` and ``end`` are t, from 0 at the baseline to 1 at the input; ``leg`` counts from 1 and
-    is None where the path has only one. ``share`` is the panel's part of the path's estimated
-    error; ``units`` are the labels in which most of that part sits, each with what it holds of it.
+    is None where the path has only one. ``share`` is the panel's part of the summed estimated
+    errors; ``units`` are the labels in which most of that part sits, each with what it holds of it.
     """
 
     start: float

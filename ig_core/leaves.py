@@ -229,20 +229,20 @@ def troubles(
     tables: Iterable[Leaves],
     done: Int[Tensor, " done"],
     unmet: Bool[Tensor, " done"],
-    error: Float[Tensor, " paths"],
     bank: Bank,
     goal: Goal,
 ) -> Troubles | None:
-    """The worst leaves of the unmet among the paths that are done; ``error`` is each path's."""
-    row = torch.full((len(error),), -1)
+    """The worst leaves of the unmet among the paths that are done."""
+    row = torch.full((len(goal.delta),), -1)
     row[done[unmet]] = unmet.nonzero().view(-1)
     own = [pick(leaves, row[leaves.path] >= 0) for leaves in tables] if bool(unmet.any()) else []
     if not own:
         return None
     path, errors = (torch.cat(x) for x in zip(*((o.path, o.error) for o in own), strict=True))
     named = (rank(path, errors) < WORST) & (errors > 0) & errors.isfinite()
-    first = torch.searchsorted(goal.owner, torch.arange(len(error)))
-    several = torch.bincount(goal.owner, minlength=len(error)) > 1
+    total = torch.zeros(len(row), dtype=torch.float64).index_add_(0, path, errors)
+    first = torch.searchsorted(goal.owner, torch.arange(len(row)))
+    several = torch.bincount(goal.owner, minlength=len(row)) > 1
     parts = []
     for table, chosen in zip(own, torch.split(named, [len(o.path) for o in own]), strict=True):
         leaves = pick(table, chosen)
@@ -251,7 +251,7 @@ def troubles(
             doubt[some] = mixed.abs()
         parts.append(Troubles(
             row[leaves.path], (leaves.leg - first[leaves.path] + 1) * several[leaves.path],
-            leaves.start, leaves.start + leaves.width, leaves.error / error[leaves.path], doubt,
+            leaves.start, leaves.start + leaves.width, leaves.error / total[leaves.path], doubt,
         ))  # fmt: skip
     found = reduce(join, parts)
     return pick(found, worst_first(found.row, found.share))

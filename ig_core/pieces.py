@@ -200,7 +200,7 @@ class Curved(Pieces):
                 "converged" if near[p] else "noise_floor" if floor[p] else "budget"
                 for p in done.tolist()
             ],
-            worst=troubles([self._leaves(own, doubt)], done, ~floor[done], error, self.bank, goal),
+            worst=troubles([self._leaves(own, doubt)], done, ~floor[done], self.bank, goal),
         )
         self.open[done] = False
         self._measure(chosen)

@@ -90,7 +90,7 @@ class Troubles:
 
     ``row`` is the path's place in what this belongs to. ``leg`` counts from 1 within the path, and
     is 0 where that has only one; ``start`` and ``end`` are t. ``share`` is the leaf's part of the
-    path's estimated error, ``doubt`` says which elements the leaf's own error sits in.
+    summed errors of the path's leaves, ``doubt`` says which elements its own error sits in.
     """
 
     row: Int[Tensor, " leaves"]

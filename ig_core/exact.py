@@ -111,7 +111,10 @@ class ExactProcess(Process):
             self.left |= self.open & self.pieces.bent
             self.pieces = None
             if bool(self.left.any()):
-                self.rest = Part(self.goal, self.space, self.left, self.otherwise)
+                # What F is found not to be linear for may have kinks that no operation shows.
+                hidden = replace(self.goal.structure, smooth=False)
+                goal = replace(self.goal, structure=hidden)
+                self.rest = Part(goal, self.space, self.left, self.otherwise)
 
 
 class Part(Process):

@@ -58,10 +58,15 @@ _KINKED = _names(
 
 _BENT = _names(
     """
-    AdaptiveMaxPool2D AdaptiveMaxPool3D Amax Amin Aminmax Ceil Cummax Cummin FakeQuantize Floor
-    Fmod FractionalMaxPool2D Frac GridSampler2D Hardshrink Hardswish Huber IndexReduce Kthvalue
-    L1Loss MaxPool3DWithIndices Median Min Mode Nanmedian Remainder Round Rrelu ScatterReduce
-    SegmentReduce Sgn Sign SmoothL1Loss Softshrink Sort Topk Trunc Where
+    AdaptiveMaxPool2D AdaptiveMaxPool3D Amax Amin Aminmax Angle Ceil Copysign CudnnGridSampler
+    Cummax Cummin FakeQuantizeLearnablePerChannelAffine FakeQuantizeLearnablePerTensorAffine
+    FakeQuantizePerChannelAffineCachemask FakeQuantizePerTensorAffineCachemask
+    FakeQuantizePerTensorAffineCachemaskTensorQparams Floor Fmax Fmin Fmod Frac FractionalMaxPool2D
+    FractionalMaxPool3D GridSampler2D GridSampler2DCpuFallback GridSampler3D Hardshrink Hardswish
+    HuberLoss IndexReduce Kthvalue L1Loss MaxPool2D MaxPool3DWithIndices Median Min MkldnnMaxPool2D
+    MkldnnMaxPool3D Mode MultiMarginLoss MultilabelMarginLoss Nanmedian Remainder Renorm Round
+    RreluWithNoise ScatterReduce SegmentReduce Sgn Sign SmoothL1Loss Softshrink Sort Topk Trunc
+    Where
     """
 )
 """Operations with kinks or jumps that are not searched for."""
@@ -88,7 +93,7 @@ def structure_of(output: Float[Tensor, " rows"], inputs: Collection[Tensor]) -> 
             kinked.add(node)
         elif known and name in _AFFINE and _one_factor(name, arguments):
             straight.add(node)
-        elif known and name not in _BENT:
+        elif known and name not in _BENT and not _cornered(name, node):
             curved = name
         else:
             bent = name
@@ -115,6 +120,16 @@ def _named(node: Node) -> tuple[str, bool]:
         name[-1].isdigit() and type(node).__module__ != "torch.autograd.function"
     )
     return re.sub(r"(Backward\d*)?$", "", name), known
+
+
+def _cornered(name: str, node: Any) -> bool:
+    """Whether its numbers make an operation kinked: ELU of unequal slopes, a norm of order 1."""
+    if name == "Elu":
+        return bool(node._saved_alpha * node._saved_input_scale != 1)
+    if name in ("Cdist", "Dist", "LinalgVectorNorm", "Norm", "Pdist"):
+        order = getattr(node, "_saved_ord", getattr(node, "_saved_p", None))
+        return order is not None and not 1 < order < float("inf")
+    return False
 
 
 _Graph = Mapping[Node, Sequence[Node | None]]

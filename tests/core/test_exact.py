@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -215,6 +216,19 @@ def test_a_kink_that_autograd_hides_is_noticed_where_f_does_not_join() -> None:
         assert one.status == "converged"
         error = float((one.values - other.values).abs().sum() / other.values.abs().sum())
         assert error <= 1e-3
+
+
+@pytest.mark.parametrize("hidden", [lambda h: h * (h > 0), lambda h: h.masked_fill(h < 0, 0)])
+def test_kinks_that_a_mask_hides_are_found_like_those_that_are_seen(
+    hidden: Callable[[Tensor], Tensor],
+) -> None:
+    net = network(8, 24, 3)
+    x = states(12, 8, 2.0)
+    masked = ig.attribute(lambda x: net[2](hidden(net[0](x))), x, target=0)
+    seen = ig.attribute(lambda x: net[2](torch.where(net[0](x) > 0, net[0](x), 0)), x, target=0)
+    for one, other in zip(masked, seen, strict=True):
+        assert one.values.numpy() == pytest.approx(other.values.numpy(), rel=1e-9)
+        assert one.evaluations <= other.evaluations + 1  # one more told that there are kinks
 
 
 def test_an_example_that_fails_between_its_ends_fails_alone() -> None:

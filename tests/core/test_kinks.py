@@ -75,6 +75,35 @@ def test_a_network_without_kinks_is_smooth() -> None:
     assert not structure(lambda x: torch.where(x > 0, x, x * x)).smooth
 
 
+def test_operations_may_have_kinks_by_their_numbers() -> None:
+    assert structure(nn.ELU()).smooth
+    assert structure(lambda x: F.celu(x, 3.0)).smooth
+    assert not structure(nn.SELU()).smooth
+    assert not structure(nn.ELU(alpha=3.0)).smooth
+    assert structure(lambda x: x.norm(dim=1)).smooth
+    assert not structure(lambda x: x.norm(p=1, dim=1)).smooth
+    assert not structure(lambda x: x.norm(p=float("inf"), dim=1)).smooth
+    assert structure(lambda x: torch.cdist(x, 1 + x.detach())).smooth
+    assert not structure(lambda x: torch.cdist(x, 1 + x.detach(), p=1)).smooth
+    assert not structure(lambda x: torch.dist(x, 1 + x.detach(), p=1)).smooth
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda x: torch.fmax(x, 0 * x.detach()),
+        lambda x: torch.fmin(x, 0 * x.detach()),
+        lambda x: torch.copysign(x, torch.ones(6)),
+        lambda x: F.huber_loss(x, 0 * x.detach(), reduction="none"),
+        lambda x: F.rrelu(x, training=False),
+        lambda x: F.multi_margin_loss(x, torch.zeros(1, dtype=torch.long), reduction="none"),
+        lambda x: x.renorm(2, 0, 1.0),
+    ],
+)
+def test_a_network_with_a_rarer_kinked_operation_is_not_smooth(model: Model) -> None:
+    assert not structure(model).smooth
+
+
 def test_a_clamp_that_guards_a_norm_is_no_kink() -> None:
     assert structure(lambda x: F.normalize(x.exp(), dim=1)).smooth
     assert structure(lambda x: x.exp().clamp(min=1e-6)).smooth

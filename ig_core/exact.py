@@ -112,8 +112,7 @@ class ExactProcess(Process):
             self.pieces = None
             if bool(self.left.any()):
                 # What F is found not to be linear for may have kinks that no operation shows.
-                hidden = replace(self.goal.structure, smooth=False)
-                goal = replace(self.goal, structure=hidden)
+                goal = replace(self.goal, structure=replace(self.goal.structure, smooth=False))
                 self.rest = Part(goal, self.space, self.left, self.otherwise)
 
 

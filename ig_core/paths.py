@@ -73,7 +73,13 @@ class Piecewise(Straight):
     def legs(self, example: Example, start: Inputs) -> Sequence[Leg]:
         points = self.points(example, start) if callable(self.points) else self.points
         stops = [start, *(_as_inputs(point, example) for point in points), example.inputs]
-        return list(itertools.pairwise(stops))
+        legs = list(itertools.pairwise(stops))
+        # A leg of no length adds nothing, but may lie where the gradient is infinite.
+        return [leg for leg in legs if not _same(*leg)] or legs[:1]
+
+
+def _same(one: Inputs, other: Inputs) -> bool:
+    return all(torch.equal(one[name].cpu(), other[name].cpu()) for name in one)
 
 
 def _as_inputs(point: Tensor | Inputs, example: Example) -> Inputs:

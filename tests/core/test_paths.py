@@ -69,3 +69,14 @@ def test_a_path_without_a_curve_cannot_be_made() -> None:
 
     with pytest.raises(TypeError, match="abstract"):
         Nowhere()
+
+
+def test_a_leg_of_no_length_adds_nothing_where_the_gradient_is_infinite() -> None:
+    x = torch.tensor([[3.0, 1.0]], dtype=torch.float64)
+    here = ig.Piecewise(lambda example, start: [start, start, example.inputs])
+    [found] = ig.attribute(lambda x: x.abs().sum(1).sqrt(), x, path=here)
+    [alone] = ig.attribute(lambda x: x.abs().sum(1).sqrt(), x)
+    assert found.values.tolist() == alone.values.tolist()
+    assert found.values.tolist() == pytest.approx([1.5, 0.5], rel=1e-2)
+    [none] = ig.attribute(lambda x: x.sum(1), 0 * x, path=here)
+    assert none.values.tolist() == [0, 0]

@@ -293,7 +293,7 @@ def _several(target: Any, targets: Any) -> list[Any]:
         return [target]
     if target is not None:
         raise TargetError(f"give target= or targets=, not both (got {target!r} and {targets!r})")
-    targets = _plain(targets)
+    targets = _plain(list(targets) if isinstance(targets, range) else targets)
     if not isinstance(targets, list) or not targets:
         raise TargetError(f"targets= is a list of at least one target (got {targets!r})")
     return targets
@@ -453,11 +453,10 @@ def _judge(results: Sequence[Attribution], tol: float, strict: bool, things: str
     if failed:
         told.append(f"{len(failed)} of {len(results)} {things} failed: {failed[0].reason}")
     if missed:
-        worst = max(missed, key=lambda a: abs(a.residual) if math.isnan(a.error) else a.error)
-        estimated = "" if math.isnan(worst.error) else f"estimated error {worst.error:.1e}, "
+        worst = max(missed, key=_missed_by)
         told.append(
-            f"{len(missed)} of {len(results)} {things} missed tol={tol:g} (worst: {estimated}"
-            f"residual {worst.residual:.1e}); {ADVICE['budget']}"
+            f"{len(missed)} of {len(results)} {things} missed tol={tol:g} (the worst is number "
+            f"{results.index(worst)}: {_shortfall(worst)}); {ADVICE['budget']}"
         )
     unscaled = [a for a in results if invariance.LOOKS in a.reason]
     if unscaled:
@@ -467,3 +466,22 @@ def _judge(results: Sequence[Attribution], tol: float, strict: bool, things: str
     if told:
         category = NotConvergedWarning if missed else IGWarning
         warnings.warn("; ".join(told), category, stacklevel=3)
+
+
+def _missed_by(result: Attribution) -> float:
+    """The larger of the relative error and the relative residual."""
+    return max(0.0 if math.isnan(result.error) else result.error, _relative_residual(result))
+
+
+def _relative_residual(result: Attribution) -> float:
+    return abs(result.residual / result.delta) if result.delta else abs(result.residual)
+
+
+def _shortfall(result: Attribution) -> str:
+    of = "of the difference" if result.delta else "where there is no difference"
+    parts = [f"residual {_relative_residual(result):.1e} {of}"]
+    if not math.isnan(result.error):
+        parts.insert(0, f"estimated error {result.error:.1e} of the values' L1 norm")
+    if result.worst:
+        parts.append(f"worst panel {result.worst[0]}")
+    return ", ".join(parts)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ig_core.domain import Domain
-from ig_core.errors import InputError, OutputError
+from ig_core.errors import InputError, ModelError, OutputError
 from ig_core.example import Example, Target, Units
 from ig_core.layout import Layout, Stack
 from ig_core.rows import Rows
@@ -113,10 +113,16 @@ class TensorDomain(Domain):
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
         inputs = {name: rows[name] for name in self._names}
         extras = {name: rows[name] for name in self.per_example if name in rows} | self.shared
-        if self._positional:
-            outputs = self.model(*inputs.values(), **extras)
-        else:
-            outputs = self.model(**inputs, **extras)
+        try:
+            if self._positional:
+                outputs = self.model(*inputs.values(), **extras)
+            else:
+                outputs = self.model(**inputs, **extras)
+        except RuntimeError as error:
+            if any(value.dim() > 1 for value in inputs.values()):
+                raise
+            told = "each example was a single number: a tensor's first dimension counts examples"
+            raise ModelError(f"{error}; {told}, and one vector x is the batch x[None]") from error
         return rows.select(pick(outputs, self.output))
 
     def _named(self, raw: Any) -> dict[str, Tensor]:

@@ -91,11 +91,31 @@ def test_one_warning_a_call_names_the_worst() -> None:
         warnings.simplefilter("always")
         results = ig.attribute(zigzag, X, tol=1e-5)
     assert [w.category for w in caught] == [ig.NotConvergedWarning]
-    worst = max(r.error for r in results)
-    assert f"2 of 2 examples missed tol=1e-05 (worst: estimated error {worst:.1e}" in str(
-        caught[0].message
+    number = max((0, 1), key=lambda i: max(results[i].error, abs(results[i].residual)))
+    told = (
+        f"2 of 2 examples missed tol=1e-05 (the worst is number {number}: estimated error "
+        f"{results[number].error:.1e} of the values' L1 norm, residual "
     )
+    assert told in str(caught[0].message)
+    assert f" of the difference, worst panel {results[number].worst[0]})" in str(caught[0].message)
     assert caught[0].filename == __file__, "the warning points at the call"
+
+
+def test_one_vector_is_told_to_be_a_batch_of_numbers() -> None:
+    net = nn.Linear(3, 1)
+    with pytest.raises(
+        ig.ModelError, match=r"each example was a single number: .* batch x\[None\]"
+    ):
+        ig.attribute(net, X[0].float())
+    [result] = ig.attribute(net, X[0].float()[None])
+    assert result.status == "converged"
+
+
+def test_targets_may_be_a_range() -> None:
+    net = nn.Linear(2, 4)
+    [[*several]] = ig.attribute(net, X[:1].float(), targets=range(1, 3))
+    [single] = ig.attribute(net, X[:1].float(), target=2)
+    assert len(several) == 2 and torch.equal(several[1].values, single.values)
 
 
 def test_failures_and_misses_share_one_warning() -> None:

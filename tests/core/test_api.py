@@ -102,12 +102,11 @@ def test_one_warning_a_call_names_the_worst() -> None:
 
 
 def test_one_vector_is_told_to_be_a_batch_of_numbers() -> None:
-    net = nn.Linear(3, 1)
-    with pytest.raises(
-        ig.ModelError, match=r"each example was a single number: .* batch x\[None\]"
-    ):
-        ig.attribute(net, X[0].float())
-    [result] = ig.attribute(net, X[0].float()[None])
+    net, vector = nn.Linear(3, 1), torch.ones(3)
+    taken = torch.ones(4)  # four numbers, which the network cannot take for one row either
+    with pytest.raises(ig.ModelError, match=r"a single number: .*, and one vector .* x\[None\]"):
+        ig.attribute(net, taken)
+    [result] = ig.attribute(net, vector[None])
     assert result.status == "converged"
 
 

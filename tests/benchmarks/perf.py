@@ -35,7 +35,7 @@ def ratios(ours: Callable[[], object], others: dict[str, Callable[[], object]], 
             pair = [_seconds(f) for f in ((ours, other) if turn % 2 else (other, ours))]
             found.append(pair[0] / pair[1] if turn % 2 else pair[1] / pair[0])
         low, high = min(found), max(found)
-        print(f"  ours / {name:<28} {statistics.median(found):6.2f}  ({low:.2f} to {high:.2f})")
+        print(f"  ours / {name:<28} {statistics.median(found):6.3g}  ({low:.3g} to {high:.3g})")
 
 
 def _seconds(function: Callable[[], object]) -> float:

@@ -221,7 +221,10 @@ class Curved(Pieces):
         return size
 
     def _errors(self, rule: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Errors without and with what rounding explains, and the vectors they are norms of."""
+        """Errors without and with what rounding explains, and the vectors they are norms of.
+
+        On a path without a measured piece nothing is known: the error may be all of the value.
+        """
         table, goal, nodes = self.table, self.goal, self.bank.nodes
         change = table.width[:, None] * (MACLAURIN - MIDDLE)
         far = torch.zeros_like(table.width)
@@ -230,6 +233,7 @@ class Curved(Pieces):
         rate = (far / weight)[table.measured].nan_to_num(nan=0.0, posinf=0.0)
         rates = torch.zeros_like(goal.delta)
         rates.scatter_reduce_(0, table.path[table.measured], rate, "amax")
+        judged = torch.zeros_like(self.open).index_fill(0, table.path[table.measured], True)
         around = table.width * nodes.norm[table.nodes].amax(1)
         rounding = NOISE_ULPS * goal.epsilon * around
         sharper = (4 * far / around).nan_to_num(nan=0.0).clamp(self.sharpest, 1.0)
@@ -239,7 +243,7 @@ class Curved(Pieces):
         apart = torch.where(
             table.measured,
             (far - rounding).clamp(min=0) * sharper,
-            self.safety * rates[table.path] * weight,
+            torch.where(judged[table.path], self.safety * rates[table.path] * weight, around),
         )
         raw = torch.maximum(torch.where(table.measured, far * sharper, apart), missing)
         error = torch.maximum(apart, beyond)

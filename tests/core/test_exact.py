@@ -301,3 +301,13 @@ def test_pieces_that_need_it_are_divided_until_the_budget_ends() -> None:
     missed = [a for a in short if a.status == "budget"]
     assert missed
     assert all(a.error > 1e-4 for a in missed)
+
+
+def test_a_budget_that_leaves_nothing_to_measure_with_is_not_called_enough() -> None:
+    net, x = network(16, 64, 64, 3, scale=1.5), states(4, 16)
+    pieces = [a.evaluations for a in ig.attribute(net, x, target=0, rule="exact")]
+    for one, count in zip(x, pieces, strict=True):
+        with pytest.warns(ig.NotConvergedWarning):
+            [result] = ig.attribute(lambda x: net(x).softmax(1)[:, 0], one[None], budget=count)
+        assert (result.status, result.evaluations) == ("budget", count)
+        assert result.error >= 0.99

@@ -281,14 +281,9 @@ class _AdaptiveProcess(Process):
 
     def _doubt(self, verdict: _Verdict, done: Tensor) -> Float[Tensor, "done width"]:
         """Where the estimated error sits, element by element."""
-        row = torch.full((len(self.goal.delta),), -1)
-        row[done] = torch.arange(len(done))
         doubt = self.settled_doubt[done.to(self.settled_doubt.device)]
         for leaves in verdict.best.values():
-            index = (row[leaves.path] >= 0).nonzero().view(-1)
-            own = row[leaves.path[index]].to(doubt.device)
-            for some, mixed in self.bank.mixed(leaves.nodes[index], leaves.doubt[index]):
-                doubt.index_add_(0, own[some], mixed.abs())
+            self.bank.spread(leaves.path, leaves.nodes, leaves.doubt, done, doubt)
         return doubt
 
     # -- refinement -----------------------------------------------------------------------------

@@ -192,6 +192,22 @@ class Bank:
         parts = self.mixed(nodes, weights, self.vectors.dtype)
         return torch.cat([v.abs().sum(1, dtype=torch.float64).cpu() for _, v in parts])
 
+    def spread(
+        self,
+        path: Int[Tensor, " sets"],
+        nodes: Int[Tensor, "sets points"],
+        weights: Float[Tensor, "sets points"],
+        done: Int[Tensor, " done"],
+        into: Float[Tensor, "done width"],
+    ) -> Float[Tensor, "done width"]:
+        """``into`` with the magnitudes of weighted sums of vectors added for the paths ``done``."""
+        mine = torch.isin(path, done).nonzero().view(-1)
+        order = torch.argsort(done)
+        row = order[torch.searchsorted(done[order], path[mine])].to(into.device)
+        for some, mixed in self.mixed(nodes[mine], weights[mine]):
+            into.index_add_(0, row[some], mixed.abs())
+        return into
+
     def mixed(
         self,
         nodes: Int[Tensor, "sets points"],

@@ -195,7 +195,7 @@ class Curved(Pieces):
             done,
             total[done.to(total.device)],
             torch.maximum(raw, (summed - goal.delta).abs())[done],
-            self._spread(doubt, done),
+            self.bank.spread(table.path, table.nodes, doubt, done, self.space.zeros(len(done))),
             [
                 "converged" if near[p] else "noise_floor" if floor[p] else "budget"
                 for p in done.tolist()
@@ -315,16 +315,3 @@ class Curved(Pieces):
         self.table = join(replace(kept, nodes=number[kept.nodes]), fresh)
         sixths = fresh.start[:, None] + fresh.width[:, None] * torch.tensor([1.0, 5.0]).double() / 6
         self.asked = Request(fresh.leg.repeat_interleave(2), sixths.reshape(-1))
-
-    def _spread(
-        self, doubt: Float[Tensor, "pieces 3"], done: Tensor
-    ) -> Float[Tensor, "done width"]:
-        """Where the errors of these paths sit, element by element."""
-        row = torch.full((len(self.goal.delta),), -1)
-        row[done] = torch.arange(len(done))
-        index = (row[self.table.path] >= 0).nonzero().view(-1)
-        spread = self.space.zeros(len(done))
-        own = row[self.table.path[index]].to(spread.device)
-        for part, mixed in self.bank.mixed(self.table.nodes[index], doubt[index]):
-            spread.index_add_(0, own[part], mixed.abs())
-        return spread

@@ -57,7 +57,7 @@ def attribute(
     *,
     domain: str | Domain | None = None,
     target: Any = None,
-    targets: list[Any] | None = None,
+    targets: Any = None,
     baseline: Any = None,
     path: str | Path = "straight",
     method: str | Method = "ig",
@@ -94,7 +94,8 @@ def attribute(
         targets: several numbers of every output, each given as for ``target``, explained
             together: what is returned for one example is then a list with one result per target,
             in that order. The results are those of single calls (up to rounding); the forward
-            passes are shared.
+            passes are shared. Some domains know more than lists, such as ``"each"`` for every
+            generated token of a text.
         baseline: where the path starts: a name, a :class:`Baseline`, a number, a tensor (of one
             example, or of the batch), a mapping by input name, a function of the example, or a
             list of these, whose results are averaged. The domain's own by default.
@@ -151,7 +152,9 @@ def attribute(
     _judge(results, tol, strict, "examples" if targets is None else "results")
     if targets is None:
         return results if raws is not None else results[0]
-    found = [results[i : i + task.targets] for i in range(0, len(results), task.targets)]
+    found = [
+        results[i * task.targets : i * task.targets + count] for i, count in enumerate(task.own)
+    ]
     return found if raws is not None else found[0]
 
 
@@ -160,7 +163,7 @@ def prepare(
     raws: Sequence[Any],
     *,
     target: Any = None,
-    targets: list[Any] | None = None,
+    targets: Any = None,
     baseline: Any = None,
     path: str | Path = "straight",
     tol: float = 1e-2,
@@ -179,15 +182,15 @@ def prepare(
     _check_numbers(tol, budget, seed)
     chosen = _component(manager, "path", path, Path, domain.name)
     asked = _rule(rule, steps)
-    columns = [_targets(one, len(raws), batch) for one in _several(target, targets)]
+    columns, own = _columns(domain, raws, target, targets, batch)
     several = len(columns)
     examples = [domain.encode(raw, column[i]) for i, raw in enumerate(raws) for column in columns]
     starts: list[Sequence[Inputs]] = [()] * len(examples)
     for first in range(several):  # position and number of examples are those of a call alone
-        own = examples[first::several]
-        _check(own)
+        some = examples[first::several]
+        _check(some)
         starts[first::several] = check_starts(
-            own, [_starts(manager, domain, baseline, own, i, seed) for i in range(len(own))]
+            some, [_starts(manager, domain, baseline, some, i, seed) for i in range(len(some))]
         )
     return Task(
         domain=domain,
@@ -212,6 +215,7 @@ def prepare(
             "torch": torch.__version__,
         },
         targets=several,
+        own=own,
     )
 
 
@@ -288,15 +292,24 @@ def _rule(given: Any, steps: int | None) -> Rule:
     return rule_named(given if isinstance(given, str) else repr(given), steps)
 
 
-def _several(target: Any, targets: Any) -> list[Any]:
+def _columns(
+    domain: Domain, raws: Sequence[Any], target: Any, targets: Any, batch: bool
+) -> tuple[list[list[Any]], list[int]]:
+    """First targets of all inputs, second ones, and so on; and how many are each input's own.
+
+    An input with fewer targets than another is given its last one again, whose rows are shared.
+    """
     if targets is None:
-        return [target]
+        return [_targets(target, len(raws), batch)], [1] * len(raws)
     if target is not None:
         raise TargetError(f"give target= or targets=, not both (got {target!r} and {targets!r})")
     targets = _plain(list(targets) if isinstance(targets, range) else targets)
-    if not isinstance(targets, list) or not targets:
-        raise TargetError(f"targets= is a list of at least one target (got {targets!r})")
-    return targets
+    if isinstance(targets, list) and targets:
+        return [_targets(one, len(raws), batch) for one in targets], [len(targets)] * len(raws)
+    each = [domain.expand(raw, targets) for raw in raws]
+    most = max(map(len, each), default=1)
+    columns = [[own[min(k, len(own) - 1)] for own in each] for k in range(most)]
+    return columns, [len(own) for own in each]
 
 
 def _targets(target: Any, count: int, batch: bool) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ig_core.errors import StorageError
+from ig_core.errors import InputError, StorageError
 from ig_core.example import Example, Units
 from ig_core.files import whole, write_text
 from ig_core.quadrature import Status
@@ -92,6 +92,7 @@ class Attribution:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     display: Mapping[str, Any] = field(default_factory=dict)
     view: Callable[[Attribution, str], str] | None = None
+    grouping: Callable[[Attribution, Any], Units] | None = None
     cause: Exception | None = None
     worst: Sequence[WorstPanel] = ()
 
@@ -120,6 +121,36 @@ class Attribution:
         scores = self.scores
         order = scores.abs().argsort(descending=True, stable=True)[: max(k, 0)]
         return [(self.units.labels[i], float(scores[i])) for i in order.tolist()]
+
+    def by(self, units: Any) -> Attribution:
+        """The same values, summed over other units, such as ``by("token")`` or ``by("sentence")``.
+
+        What units there are is told by the domain (``help(ig_text.TextDomain.regroup)``). The
+        uncertainty of a unit that is a union of former ones is at most the sum of theirs, which
+        is given; of others none is known.
+
+        Raises:
+            InputError: the domain knows no such units.
+        """
+        if self.grouping is None:
+            raise InputError("this result knows no other units: it was read from a file")
+        found = self.grouping(self, units)
+        return replace(self, units=found, uncertainty=self._coarser(found), spread=None)
+
+    def _coarser(self, units: Units) -> Tensor | None:
+        if self.uncertainty is None:
+            return None
+        pairs = [
+            torch.stack([own.reshape(-1), units.index[name].reshape(-1)])
+            for name, own in self.units.index.items()
+        ]
+        old, new = torch.unique(torch.cat(pairs, dim=1), dim=1)
+        known = old >= 0
+        if len(torch.unique(old[known])) < int(known.sum()):
+            return None  # a former unit is parted
+        inside = known & (new >= 0)
+        total = torch.zeros(len(units), dtype=self.uncertainty.dtype)
+        return total.index_add(0, new[inside], self.uncertainty[old[inside]])
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the element values, as JSON values (NaN and infinity become None)."""

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ig_core.attribution import Attribution
-from ig_core.errors import InputError
-from ig_core.example import Example, Target
+from ig_core.errors import InputError, TargetError
+from ig_core.example import Example, Target, Units
 from ig_core.layout import Layout
 from ig_core.model_state import modules_in, prepared
 from ig_core.report import html, text
@@ -66,6 +66,14 @@ class Domain(ABC):
             InputError: the input does not suit the model.
         """
 
+    def expand(self, raw: Any, targets: Any) -> list[Target]:
+        """The targets that something else than a list means for one raw input.
+
+        Raises:
+            TargetError: nothing; the default.
+        """
+        raise TargetError(f"targets= is a list of at least one target (got {targets!r})")
+
     @abstractmethod
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
         """The explained number of every row; rows must not influence each other."""
@@ -82,6 +90,15 @@ class Domain(ABC):
         """
         card = attribution.card()
         return html.bars(card) if fmt == "html" else text.table(card)
+
+    @classmethod
+    def regroup(cls, attribution: Attribution, by: Any) -> Units:
+        """The units of one attribution in another grouping.
+
+        Raises:
+            InputError: there is no such grouping; the default.
+        """
+        raise InputError(f"domain {cls.name!r} has no other units (got {by!r})")
 
     def modules(self) -> Sequence[nn.Module]:
         """The modules to evaluate, freeze and restore during a call."""

@@ -50,6 +50,8 @@ class Task:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     targets: int = 1
     """How many examples in a row are one raw input, each with another target."""
+    own: Sequence[int] = ()
+    """How many of these targets each raw input has; the others repeat its last one."""
 
     def integrals(self, rule: Rule | None = None) -> Iterator[tuple[Example, Integral]]:
         """The integral of every example, under the task's rule or another."""
@@ -238,6 +240,7 @@ def describe(task: Task, example: Example, integral: Integral, method: str) -> A
         provenance={**task.provenance, "method": method, "target": _name(example.target)},
         display=example.display,
         view=task.domain.render,
+        grouping=task.domain.regroup,
         cause=integral.cause,
         worst=[_panel(units, trouble) for trouble in integral.worst],
     )

@@ -64,6 +64,12 @@ class Rows:
         """The length of the first dimension of ``name`` in every row, before padding."""
         return self._selections[name].sizes.to(self._tensors[name].device)
 
+    @property
+    def parts(self) -> int:
+        """How many numbers the target of a row names; 0 for functions and where there is none."""
+        table = self._targets.table
+        return 0 if table is None else table.shape[1]
+
     def select(
         self, outputs: Float[Tensor, "rows ..."], part: int | None = None
     ) -> Float[Tensor, " numbers"]:
@@ -162,7 +168,12 @@ class Targets:
                 f"target needs one index per output dimension: {len(shape)} for output shape "
                 f"{shape} (got {len(self.bounds[chosen])})"
             )
-        for bound, size in zip(self.bounds[chosen], shape, strict=True):
+        bounds = self.bounds[chosen]
+        if any(bound >= size for bound, size in zip(bounds, shape, strict=True)):
+            # Ragged outputs are as long as the longest of these rows needs.
+            own = self.table[(example if wanted is None else wanted.example).cpu()]
+            bounds = own.amax(0)[chosen].tolist()
+        for bound, size in zip(bounds, shape, strict=True):
             if bound >= size:
                 raise TargetError(
                     f"target {bound} is out of range for an output of shape {shape} "

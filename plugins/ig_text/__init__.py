@@ -1,11 +1,13 @@
-"""Text for ig_core: classifiers and sentence encoders of transformers, explained by words."""
+"""Text for ig_core: transformers of every kind, explained by the words that they read."""
 
 from __future__ import annotations
 
 from ig_core import Baseline, BenchmarkCase, Domain, hookimpl
+from ig_text.baselines import NeutralText, OtherText, TokenIds
 from ig_text.domain import TextDomain
+from ig_text.heads import cosine_to
 
-__all__ = ["TextDomain"]
+__all__ = ["NeutralText", "OtherText", "TextDomain", "TokenIds", "cosine_to"]
 
 
 @hookimpl
@@ -15,9 +17,9 @@ def ig_domains() -> list[type[Domain]]:
 
 @hookimpl
 def ig_baselines() -> list[type[Baseline]]:
-    from ig_text.baselines import MaskToken, MeanEmbedding, PadToken
+    from ig_text.baselines import MaskToken, MeanEmbedding, PadToken, UnkToken
 
-    return [PadToken, MaskToken, MeanEmbedding]
+    return [PadToken, MaskToken, UnkToken, MeanEmbedding, NeutralText, OtherText, TokenIds]
 
 
 @hookimpl

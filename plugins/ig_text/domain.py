@@ -1,11 +1,10 @@
-"""TextDomain: classifiers and sentence encoders of transformers, explained by their words."""
+"""TextDomain: what language models of every kind say of a text, explained by its words."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -19,45 +18,74 @@ from ig_core import (
     ForwardError,
     IGError,
     InputError,
-    Layout,
     ModelError,
-    OutputError,
-    Pad,
     Rows,
     Site,
-    Stack,
+    Units,
 )
+from ig_text import towers
+from ig_text.call import CONTRAST, Call
+from ig_text.heads import CosineTo
+from ig_text.passage import Passage, passage, with_options
+from ig_text.tasks import task_of
+from ig_text.tasks.base import Points, Reading
+from ig_text.tasks.classification import Head, Pool, SentenceEncoder
+from ig_text.tasks.generation import Generation
+from ig_text.tokens import OwnReader, Reader
 from ig_text.view import heat_map, line
-from ig_text.words import words
-
-Head = Callable[[Float[Tensor, "rows width"]], Float[Tensor, "rows ..."]]
+from ig_text.words import regrouped, units
 
 CHECK_ULPS = 16
 """The replaced embeddings must give the plain call's output to this many roundings."""
 
-VOCABULARY_CHUNK = 4096
+MOST_READ = 4096
+"""Texts whose tokens are remembered at most."""
+
+_known: WeakKeyDictionary[nn.Module, dict[Any, towers.Towers]] = WeakKeyDictionary()
+"""Towers of the models that were checked, by task."""
 
 
 class TextDomain(Domain):
-    """A sequence classifier, or an encoder with a head on its sentence embedding.
+    """A transformer, or any module that reads the ids of tokens.
 
-    A raw input is a text, or a tuple of two texts. The path runs through the output of the word
-    embedding; ids, masks, segments and positions remain those of the text, also at the baseline.
-    (Embeddings passed instead of ids, or ids of pads, would move the positions of RoBERTa.)
-    Special tokens do not move and get exactly zero.
+    A raw input is a text, a tuple of two texts, or a mapping with ``text`` and ``pair``,
+    ``question`` and ``context``, or ``messages`` (a chat), and ``generated`` and ``contrast``.
+    The path runs through the output of the word embedding; ids, masks, segments and positions
+    remain those of the text, also at the baseline. (Embeddings passed instead of ids, or ids of
+    pads, would move the positions of RoBERTa.) Special tokens do not move and get exactly zero.
 
-    Without a target a classifier's margin is explained: the logit of the predicted class minus
-    that of the runner-up; a single output is explained as it is.
+    What can be explained, and how a target says it, is told by the tasks:
+    :class:`~ig_text.tasks.classification.SequenceClassification` (without a target the margin: the
+    predicted class minus the runner-up), ``SentenceEncoder``, ``TokenClassification``,
+    :class:`~ig_text.tasks.answers.QuestionAnswering`, :class:`~ig_text.tasks.masked.MaskedLM`,
+    :class:`~ig_text.tasks.generation.CausalLM` and ``Seq2SeqLM``.
 
     Args:
         tokenizer: the model's own.
+        task: what the model does, in the words of transformers' pipelines:
+            ``"text-classification"``, ``"token-classification"``, ``"question-answering"``,
+            ``"fill-mask"``, ``"text-generation"``, ``"text2text-generation"`` or
+            ``"feature-extraction"``; known from the class of a model of transformers.
         head: for an encoder, a function of its sentence embedding that gives one number or
-            several per row, such as a linear layer or a cosine to another sentence.
-        pool: how token states become a sentence embedding: their ``"mean"``, or the ``"first"``.
+            several per row, such as a linear layer, or :func:`ig_text.cosine_to`.
+        pool: how token states become a sentence embedding: their ``"mean"``, or the ``"first"`` or
+            ``"last"``.
         class_names: one per output; those of ``model.config.id2label`` by default.
+        context: where the answer to the question stands; one for all, or a list.
+        generated: what a language model wrote or might have written behind the text; a text, or
+            how many tokens it is asked for. The next token, or the whole translation, by default.
+        contrast: another continuation, whose log-probability is subtracted.
+        window: read a text in windows of so many tokens, special ones included; the explained
+            number is the mean over the windows. For classification and sentence embeddings.
+        overlap: tokens that two windows share.
+        embedding: for a module outside transformers, the one that turns ids into vectors.
+        encode: for the same, a function of a text that gives its ids, or a mapping with
+            ``input_ids`` and, if known, ``offset_mapping``, ``special_tokens_mask``, ``tokens``;
+            what else it holds, a number per token, goes to the model by name.
 
     Raises:
-        InputError: the model is no encoder with word embeddings, or the options do not suit it.
+        InputError: the model does not embed words, or the options do not suit it.
+        ModelError: its word embedding cannot be replaced without changing its output.
     """
 
     name = "text"
@@ -68,85 +96,100 @@ class TextDomain(Domain):
         self,
         model: Any,
         *,
-        tokenizer: Any,
-        head: Head | None = None,
-        pool: Literal["mean", "first"] = "mean",
+        tokenizer: Any = None,
+        task: str | None = None,
+        head: Head | CosineTo | None = None,
+        pool: Pool = "mean",
         class_names: Sequence[str] | None = None,
+        context: str | list[str] | None = None,
+        generated: str | int | list[str | int] | None = None,
+        contrast: str | list[str] | None = None,
+        window: int | None = None,
+        overlap: int = 0,
+        embedding: nn.Module | None = None,
+        encode: Callable[[str], Any] | None = None,
     ) -> None:
         super().__init__(model)
-        _check(model, tokenizer, head, pool)
-        self.class_names = _class_names(class_names, model, head)
+        _check(model, embedding)
+        self.reader = reader = _reader(tokenizer, encode)
+        if isinstance(head, CosineTo):
+            head = head.head(self._sentence_embedding)
+        self.task = task_of(model, reader, task, head, pool, class_names)
         self.tokenizer = tokenizer
-        self.head = head
-        self.pool = pool
-        self.embedding: nn.Embedding = model.get_input_embeddings()
-        self.longest = _longest(model, tokenizer)
-        known = inspect.signature(model.forward).parameters
-        context = {"input_ids": tokenizer.pad_token_id or 0, "attention_mask": 0}
-        if "token_type_ids" in known and "token_type_ids" in tokenizer.model_input_names:
-            context["token_type_ids"] = 0
-        self._context = tuple(context)
-        self.layouts: Mapping[str, Layout] = {
-            "embeddings": Pad(),
-            "classes": Stack(),
-            **{name: Pad(fill=fill) for name, fill in context.items()},
-        }
-        self.baseline_name = "mean" if tokenizer.pad_token_id is None else "pad"
-        self._verified = False
+        self.call = Call(model, tokenizer, self.task, window, overlap)
+        self.layouts = self.call.layouts
+        self.baseline_name = self.task.baseline
+        if getattr(tokenizer, "pad_token_id", None) is None:
+            self.baseline_name = "mean"
+        self._options = (context, generated, contrast)
+        self._embedding = embedding
+        self._read: dict[Passage, Reading] = {}
+        self._means: dict[towers.Tower, Tensor] = {}
 
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:
         from transformers import PreTrainedModel
 
         several = raw if isinstance(raw, list) else [raw]
-        return isinstance(model, PreTrainedModel) and all(_texts(one) for one in several)
+        return isinstance(model, PreTrainedModel) and all(map(_textual, several))
+
+    def split(self, raw: Any) -> Sequence[Any] | None:
+        if not isinstance(raw, list):
+            return None
+        return with_options([passage(one) for one in raw], *self._options)
 
     def modules(self) -> Sequence[nn.Module]:
-        return [*super().modules(), *([self.head] if isinstance(self.head, nn.Module) else [])]
+        head = getattr(self.task, "head", None)
+        return [*super().modules(), *([head] if isinstance(head, nn.Module) else [])]
+
+    def expand(self, raw: Any, targets: Any) -> list[Any]:
+        with self.prepared():
+            return self.task.expanded(targets, self._reading(raw))
 
     def encode(self, raw: Any, target: Any = None) -> Example:
-        texts = _texts(raw)
-        if not texts:
-            raise InputError(f"expected a text or a tuple of two texts (got {raw!r:.80})")
-        encoding = self._tokenized(texts)
-        tokens = self.tokenizer.convert_ids_to_tokens(encoding["input_ids"])
-        self._check_vocabulary(encoding["input_ids"], tokens)
-        context = {
-            name: torch.tensor(encoding[name], device=self.embedding.weight.device)
-            for name in self._context
-        }
-        classes = torch.full((2,), -1)
         with self.prepared(), torch.no_grad():
-            embeddings = self.embedding(context["input_ids"])
-            if target is None or not self._verified:
-                row = {name: value[None] for name, value in context.items()}
-                outputs = self._plain(texts, row)
-                if not self._verified:
-                    self._verify(outputs, embeddings[None], row)
-                if target is None and outputs.numel() > 1:
-                    classes = outputs.flatten().topk(2).indices.cpu()
+            reading = self._reading(raw)
+            ids, context, windows = self.call.tensors(reading, self._device)
+            outputs = self._prepared(reading, ids, context)
+            self._check_vocabulary(reading)
+            if outputs is None and not callable(target) and self.task.asks(target):
+                outputs = self._plain(reading, context)
+            vectors = {name: self._tower(name).embedded(own[None])[0] for name, own in ids.items()}
+        chosen = None if callable(target) else self.task.chosen(target, reading, outputs)
+        display = reading.display
+        if windows is not None:
+            display["windows"] = windows
+        if reading.generated is not None:
+            explained = chosen and chosen.explained and list(chosen.explained)
+            display["generated"] = {**reading.generated, "explained": explained}
+        display["explained"] = (
+            chosen.told if chosen else getattr(target, "__name__", "a function of the output")
+        )
         return Example(
-            inputs={"embeddings": embeddings},
-            context={**context, "classes": classes},
-            target=target,
-            units=words(encoding, texts, tokens),
-            display={"tokens": tokens, "explained": self._told(target, classes.tolist())},
+            inputs=vectors,
+            context=context,
+            target=chosen.places if chosen else target,
+            units=units(display),
+            display=display,
         )
 
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
-        with Site(self.embedding).replaced(rows["embeddings"]):
-            outputs = self._outputs({name: rows[name] for name in self._context})
-        classes = rows["classes"]
-        if bool((classes >= 0).all()):
-            first, second = outputs.gather(1, classes).unbind(1)
-            return rows.select(first - second)
-        return rows.select(outputs)
+        given = {name: rows[name] for name in self.layouts if name in rows}
+        points = {name: given.pop(name) for name in self.call.inputs if name in given}
+        outputs = self.call.outputs(given, points, rows.owners("embeddings"), len(rows))
+        if not rows.parts:
+            return rows.select(outputs)
+        numbers, half = self.task.numbers(outputs), rows.parts // 2
+        total = rows.select(numbers, 0) - rows.select(numbers, half)
+        for place in range(1, half):
+            total = total + (rows.select(numbers, place) - rows.select(numbers, half + place))
+        return total.to(outputs.dtype)
 
     def baseline(self, example: Example) -> Mapping[str, Tensor]:
-        """The pad token in place of every token; the mean embedding if there is no pad token."""
-        has_pad = self.baseline_name == "pad"
-        vector = self.token_embedding("pad") if has_pad else self.mean_embedding
-        return self.with_vector(example, vector)
+        """What ``baseline_name`` says: the pad token, or the mean embedding, for every token."""
+        if self.baseline_name == "pad":
+            return self.with_vectors(example, lambda name: self.token_embedding("pad", name))
+        return self.with_vectors(example, self.mean_embedding)
 
     @classmethod
     def render(cls, attribution: Attribution, fmt: str = "text") -> str:
@@ -154,204 +197,211 @@ class TextDomain(Domain):
             return heat_map(attribution)
         return f"{line(attribution)}\n\n{super().render(attribution, fmt)}"
 
+    @classmethod
+    def regroup(cls, attribution: Attribution, by: Any) -> Units:
+        """The units of a text as words, tokens, sentences or spans.
+
+        Args:
+            by: ``"word"``, ``"token"``, ``"sentence"``, or a list of character ranges
+                ``(start, end)`` of the first text, or ``(text, start, end)``.
+
+        Raises:
+            InputError: something else, or nothing tells where the tokens stand in the text.
+        """
+        return regrouped(attribution, by)
+
     # -- what baselines are made of -------------------------------------------------------------
 
-    def token_embedding(self, kind: Literal["pad", "mask"]) -> Float[Tensor, " width"]:
-        """The word embedding of the tokenizer's pad or mask token.
+    def token_embedding(
+        self, kind: Literal["pad", "mask", "unk"], name: str = "embeddings"
+    ) -> Float[Tensor, " width"]:
+        """The word embedding of the tokenizer's pad, mask or unknown token.
 
         Raises:
             BaselineError: it has none.
         """
-        token = {"pad": self.tokenizer.pad_token_id, "mask": self.tokenizer.mask_token_id}[kind]
+        token = getattr(self.tokenizer, f"{kind}_token_id", None)
         if token is None:
             raise BaselineError(
                 f"the tokenizer has no {kind} token; choose another baseline, such as 'mean'"
             )
-        with torch.no_grad():
-            return self.embedding(torch.tensor(token, device=self.embedding.weight.device))
+        return self.embedded([token], name)[0]
 
-    @cached_property
-    def mean_embedding(self) -> Float[Tensor, " width"]:
+    @torch.no_grad()
+    def embedded(
+        self, ids: Sequence[int], name: str = "embeddings"
+    ) -> Float[Tensor, "tokens width"]:
+        """The word embeddings of some ids."""
+        return self._tower(name).embedded(torch.tensor([list(ids)], device=self._device))[0]
+
+    def ids(self, text: str) -> list[int]:
+        """The ids of a text without special tokens."""
+        return self.reader.ids(text)
+
+    @torch.no_grad()
+    def vocabulary(self, name: str = "embeddings") -> Float[Tensor, "words width"]:
+        """The word embeddings of all ids."""
+        tower = self._tower(name)
+        return towers.vocabulary(tower, towers.size_of(tower), self._device)
+
+    @torch.no_grad()
+    def mean_embedding(self, name: str = "embeddings") -> Float[Tensor, " width"]:
         """The mean word embedding of the vocabulary."""
-        ids = torch.arange(self.embedding.num_embeddings, device=self.embedding.weight.device)
-        with torch.no_grad():
-            sums = [self.embedding(part).double().sum(0) for part in ids.split(VOCABULARY_CHUNK)]
-        return (torch.stack(sums).sum(0) / len(ids)).to(self.embedding.weight.dtype)
+        tower = self._tower(name)
+        if tower not in self._means:
+            self._means[tower] = towers.mean(tower, self._device)
+        return self._means[tower]
 
     @staticmethod
-    def with_vector(
-        example: Example, vector: Float[Tensor, " width"]
+    def with_vectors(
+        example: Example, vector: Callable[[str], Float[Tensor, " width"]]
     ) -> dict[str, Float[Tensor, "tokens width"]]:
-        """``vector`` for every token; the core keeps the special ones, which are no units."""
-        return {"embeddings": vector.expand_as(example.inputs["embeddings"])}
+        """One vector for every token of an input; the core keeps the tokens that are no units."""
+        return {name: vector(name).expand_as(value) for name, value in example.inputs.items()}
 
     # -- the model ------------------------------------------------------------------------------
 
-    def _plain(self, texts: Sequence[str], row: Mapping[str, Tensor]) -> Float[Tensor, "1 ..."]:
-        """The output of the plain call on one text."""
+    @property
+    def _device(self) -> torch.device:
+        return next((p.device for m in self.modules() for p in m.parameters()), torch.device("cpu"))
+
+    def _reading(self, raw: Any) -> Reading:
+        """What a raw input says, read once."""
+        if not isinstance(raw, Passage):
+            [raw] = with_options([passage(raw)], *self._options)
+        if raw not in self._read:
+            if len(self._read) >= MOST_READ:
+                self._read.clear()
+            self._read[raw] = self.task.read(raw)
+        return self._read[raw]
+
+    def _tower(self, name: str) -> towers.Tower:
+        own = self.task.side if name == CONTRAST and isinstance(self.task, Generation) else name
+        return self.call.towers[own][0]
+
+    def _prepared(
+        self, reading: Reading, ids: Mapping[str, Tensor], context: Mapping[str, Tensor]
+    ) -> Float[Tensor, "1 ..."] | None:
+        """Find the towers and check that replacing them by themselves changes nothing.
+
+        Once per model. Returns the plain call's outputs if that was needed.
+        """
+        if self.call.towers:
+            return None
+        key = (self.task.name, id(self._embedding))
+        known = _known.setdefault(self.model, {})
+        if key in known and _present(known[key], self.model):
+            self.call.towers = known[key]
+            return None
+        several = {name: ids[name].view(-1, ids[name].shape[-1]) for name in self.task.inputs}
+        plain = self._plain(reading, context)
+        if self._embedding is not None:
+            self.call.towers = {"embeddings": [towers.Tower(Site(self._embedding))]}
+        else:
+            given = self._rows(context)
+            own = towers.found(self.model, lambda: self.call.run(given, {}), several)
+            self.call.towers = own
         try:
-            outputs = self._outputs(row)
-        except IGError:
+            self._verify(plain, several, context, ids)
+        except BaseException:
+            self.call.towers = {}
             raise
-        except Exception as error:
-            told = f"{type(error).__name__} on {' / '.join(texts)!r:.80}: {error}"
-            raise ForwardError(f"the model raised {told}") from error
-        if self.class_names and outputs.numel() != len(self.class_names):
-            raise InputError(
-                f"class_names must hold {outputs.numel()} names, one per output "
-                f"(got {len(self.class_names)})"
-            )
-        return outputs
-
-    def _check_vocabulary(self, ids: Sequence[int], tokens: Sequence[str]) -> None:
-        known = self.embedding.num_embeddings
-        if beyond := [(i, token) for i, token in zip(ids, tokens, strict=True) if i >= known]:
-            raise InputError(
-                f"the tokenizer's vocabulary is larger than the model's, {known} (got id "
-                f"{beyond[0][0]} for {beyond[0][1]!r}); pass the model's own tokenizer, or call "
-                "model.resize_token_embeddings(len(tokenizer)) before training"
-            )
-
-    def _tokenized(self, texts: Sequence[str]) -> Any:
-        for text in texts:
-            if lone := next((c for c in text if "\ud800" <= c <= "\udfff"), ""):
-                raise InputError(
-                    f"a text holds {lone!r} at character {text.index(lone)}, half of a surrogate "
-                    "pair; decode it with errors='replace'"
-                )
-        if not all(text.strip() for text in texts):
-            raise InputError(f"a text is empty (got {texts!r:.80})")
-        encoding = self.tokenizer(
-            *texts,
-            truncation=False,
-            padding=False,
-            verbose=False,
-            return_attention_mask=True,
-            return_special_tokens_mask=True,
-            return_offsets_mapping=self.tokenizer.is_fast,
-        )
-        if all(encoding["special_tokens_mask"]):
-            raise InputError(f"the tokenizer finds no token in {texts!r:.80}")
-        length = len(encoding["input_ids"])
-        if length > self.longest:
-            raise InputError(
-                f"the text has {length} tokens, the model takes {self.longest} at most; nothing "
-                "is cut off silently: shorten the text or explain its parts"
-            )
-        return encoding
-
-    def _outputs(self, context: Mapping[str, Tensor]) -> Float[Tensor, "rows ..."]:
-        """Logits, or what the head makes of the sentence embedding."""
-        output = self.model(**context, return_dict=True)
-        rows = len(context["input_ids"])
-        if self.head is None:
-            logits = self._part(output, "logits", "pass head= to explain an encoder")
-            if logits.dim() != 2 or len(logits) != rows:
-                raise OutputError(
-                    f"expected logits of shape (rows, classes), one answer per text, here {rows} "
-                    f"(got shape {tuple(logits.shape)} from {type(self.model).__name__})"
-                )
-            return logits
-        states = self._part(output, "last_hidden_state", "head= is for encoders only")
-        mask = context["attention_mask"][..., None].to(states.dtype)
-        mean = self.pool == "mean"
-        outputs = self.head((states * mask).sum(1) / mask.sum(1) if mean else states[:, 0])
-        if isinstance(outputs, Tensor) and outputs.dim() == 0 and rows == 1:
-            return outputs.view(1)  # what a squeeze makes of a single row
-        if not isinstance(outputs, Tensor) or outputs.dim() == 0 or len(outputs) != rows:
-            got = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else repr(outputs)
-            raise OutputError(f"head must give one answer per text, here {rows} (got {got})")
-        return outputs
-
-    def _part(self, output: Mapping[str, Tensor], name: str, advice: str) -> Tensor:
-        if name not in output:
-            raise InputError(
-                f"expected a model that gives {name} (got {type(self.model).__name__} with "
-                f"{', '.join(output)}); {advice}"
-            )
-        return output[name]
+        known[key] = self.call.towers
+        return plain
 
     def _verify(
         self,
         plain: Float[Tensor, "1 ..."],
-        embeddings: Float[Tensor, "1 tokens width"],
+        several: Mapping[str, Tensor],
         context: Mapping[str, Tensor],
+        ids: Mapping[str, Tensor],
     ) -> None:
         """Replacing the word embeddings by themselves must give the plain call's output."""
-        first, second = Site(self.embedding), Site(self.embedding, call=1)
-        with second.recorded() as again, first.replaced(embeddings):
-            replaced = self._outputs(context)
+        points = {name: self._tower(name).embedded(own) for name, own in several.items()}
+        if CONTRAST in ids:
+            points[CONTRAST] = self._tower(CONTRAST).embedded(ids[CONTRAST][None])
+        replaced = self._outputs(context, points)
         allowed = CHECK_ULPS * torch.finfo(plain.dtype).eps * float(plain.nan_to_num().abs().max())
-        if again or not torch.allclose(replaced, plain, rtol=0, atol=allowed, equal_nan=True):
+        if not torch.allclose(replaced, plain, rtol=0, atol=allowed, equal_nan=True):
             raise ModelError(
-                f"{type(self.model).__name__} cannot be explained by its words: its word embedding "
-                "must be called once, and replacing the output by itself must change nothing "
-                f"(got {'several calls' if again else 'one call'}, largest change "
-                f"{float((replaced - plain).abs().max()):.2g})"
+                f"{type(self.model).__name__} cannot be explained by its words: replacing the "
+                "output of its word embedding by itself must change nothing (got a largest change "
+                f"of {float((replaced - plain).abs().max()):.2g})"
             )
-        self._verified = True
 
-    def _told(self, target: Any, classes: Sequence[int]) -> str:
-        """What is explained, in words."""
-        if callable(target):
-            return getattr(target, "__name__", "a function of the output")
-        chosen = list(classes) if target is None else [target]
-        told = [self._class_name(c) for c in chosen if c != -1]
-        if target is None and told:
-            told[0] += " (predicted)"
-        return " minus ".join(told) or getattr(self.head, "__name__", "the output")
+    def _plain(self, reading: Reading, context: Mapping[str, Tensor]) -> Float[Tensor, "1 ..."]:
+        """The outputs of the plain call on one text."""
+        try:
+            return self._outputs(context, {})
+        except IGError:
+            raise
+        except Exception as error:
+            texts = " / ".join(reading.texts)
+            told = f"{type(error).__name__} on {texts!r:.80}: {error}"
+            raise ForwardError(f"the model raised {told}") from error
 
-    def _class_name(self, index: Any) -> str:
-        known = isinstance(index, int) and 0 <= index < len(self.class_names)
-        return self.class_names[index] if known else f"output {index}"
+    def _outputs(self, context: Mapping[str, Tensor], points: Points) -> Float[Tensor, "1 ..."]:
+        given = self._rows(context)
+        owner = torch.zeros(len(given["input_ids"]), dtype=torch.long)
+        return self.call.outputs(given, points, owner, 1)
+
+    def _rows(self, context: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The tensors of one text as a batch of one, or of its windows."""
+        if self.call.window is not None:
+            return context
+        return {name: value[None] for name, value in context.items()}
+
+    def _check_vocabulary(self, reading: Reading) -> None:
+        known = getattr(self._tower("embeddings").site.module, "num_embeddings", None)
+        for tokens in reading.tokens.values():
+            for i, token in zip(tokens.ids, tokens.names, strict=True):
+                if known is not None and i >= known:
+                    raise InputError(
+                        f"the tokenizer's vocabulary is larger than the model's, {known} (got id "
+                        f"{i} for {token!r}); pass the model's own tokenizer, or call "
+                        "model.resize_token_embeddings(len(tokenizer)) before training"
+                    )
+
+    def _sentence_embedding(self, text: str) -> Float[Tensor, " width"]:
+        """The sentence embedding of another text, by the plain call."""
+        assert isinstance(self.task, SentenceEncoder)
+        with self.prepared(), torch.no_grad():
+            reading = self._reading(text)
+            _, context, _ = self.call.tensors(reading, self._device)
+            return self.task.embedding(self.call.run, self._rows(context), {}).mean(0)
 
 
-def _texts(raw: Any) -> tuple[str, ...]:
-    """The text or the two texts of one raw input; none if it is something else."""
-    texts = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw,)
-    return texts if all(isinstance(text, str) for text in texts) else ()
+def _textual(raw: Any) -> bool:
+    try:
+        passage(raw)
+    except InputError:
+        return False
+    return True
 
 
-def _class_names(given: Any, model: Any, head: Any) -> tuple[str, ...]:
-    """The given names, or those that the config has for the model's own outputs."""
-    if given is None:
-        own = {} if head is not None else model.config.id2label or {}
-        return tuple(str(own[i]) for i in sorted(own)) if [*own] == [*range(len(own))] else ()
-    if isinstance(given, str) or not all(isinstance(name, str) for name in given):
-        raise InputError(f"class_names must be a list of strings (got {given!r:.80})")
-    return tuple(given)
+def _present(known: towers.Towers, model: nn.Module) -> bool:
+    """Whether the towers are still parts of the model."""
+    modules = {id(module) for module in model.modules()}
+    return all(id(tower.site.module) in modules for own in known.values() for tower in own)
 
 
-def _check(model: Any, tokenizer: Any, head: Any, pool: Any) -> None:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+def _reader(tokenizer: Any, encode: Any) -> Reader | OwnReader:
+    from transformers import PreTrainedTokenizerBase
 
-    if not isinstance(model, PreTrainedModel):
-        raise InputError(f"expected a transformers model (got {type(model).__name__})")
+    if encode is not None:
+        if tokenizer is not None or not callable(encode):
+            raise InputError("give tokenizer=, or a function of a text as encode=, not both")
+        return OwnReader(encode)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise InputError(f"tokenizer must be the model's tokenizer (got {tokenizer!r:.80})")
-    if "decoder_input_ids" in inspect.signature(model.forward).parameters:
         raise InputError(
-            f"{type(model).__name__} is an encoder-decoder model, which domain 'text' does not "
-            "explain yet; pass its encoder with head="
+            f"tokenizer must be the model's tokenizer (got {tokenizer!r:.80}); for a model outside "
+            "transformers pass encode=, a function of a text that gives ids"
         )
-    if pool not in ("mean", "first"):
-        raise InputError(f"pool must be 'mean' or 'first' (got {pool!r})")
-    if head is not None and not callable(head):
-        raise InputError(f"head must be a function of the sentence embedding (got {head!r:.80})")
-    embedding = model.get_input_embeddings()
-    if not isinstance(embedding, nn.Embedding):
-        raise InputError(
-            f"the word embedding of {type(model).__name__} must be a torch.nn.Embedding "
-            f"(got {type(embedding).__name__})"
-        )
+    return Reader(tokenizer)
 
 
-def _longest(model: Any, tokenizer: Any) -> int:
-    """How many tokens the model takes: what its config, positions and tokenizer allow."""
-    limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa and its kin count positions from the one after the pad's.
-            first = 0 if module.padding_idx is None else module.padding_idx + 1
-            limits.append(module.num_embeddings - first)
-    return min(int(limit) for limit in limits if isinstance(limit, (int, float)) and limit > 0)
+def _check(model: Any, embedding: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(f"expected a torch module that reads ids (got {type(model).__name__})")
+    if embedding is not None and not isinstance(embedding, nn.Module):
+        raise InputError(f"embedding must be a module of the model (got {embedding!r:.80})")

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from ig_core import Cat, InputError, Layout, Pad
 from ig_text import towers
 from ig_text.tasks.base import Given, Points, Reading, TextTask
+from ig_text.tasks.generation import CONTRAST
 from ig_text.tokens import Tokens
 
 CHUNK_TOKENS = 512
 """Tokens in one pass, as a guide for how many windows share it."""
-
-CONTRAST = "contrast_embeddings"
 
 
 class Call:

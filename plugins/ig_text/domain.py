@@ -24,13 +24,13 @@ from ig_core import (
     Units,
 )
 from ig_text import towers
-from ig_text.call import CONTRAST, Call
+from ig_text.call import Call
 from ig_text.heads import CosineTo
 from ig_text.passage import Passage, passage, with_options
 from ig_text.tasks import task_of
 from ig_text.tasks.base import Points, Reading
 from ig_text.tasks.classification import Head, Pool, SentenceEncoder
-from ig_text.tasks.generation import Generation
+from ig_text.tasks.generation import CONTRAST, Generation
 from ig_text.tokens import OwnReader, Reader
 from ig_text.view import heat_map, line
 from ig_text.words import regrouped, units

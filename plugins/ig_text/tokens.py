@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ig_core import InputError
-from ig_text.words import numbered
+from ig_text.words import counted, numbered
 
 Span = tuple[int, int, int]
 """The number of a text, and the characters of it from start to end."""
@@ -157,7 +157,7 @@ class Reader:
         else:
             found = self._sought(ids, names, fixed, texts)
         extras = {n: list(v) for n, v in encoding.items() if n == "token_type_ids"}
-        return Tokens(found.ids, names, found.spans, found.words, found.located, extras)
+        return replace(found, extras=extras)
 
     def _sought(
         self, ids: Sequence[int], names: Sequence[str], fixed: Sequence[bool], texts: Sequence[str]
@@ -212,8 +212,7 @@ class OwnReader:
         names = [str(n) for n in lists.get("tokens", ids)]
         extras = {name: values for name, values in lists.items() if name not in OFFERED}
         if "offset_mapping" not in lists:
-            found = unlocated(ids, names, fixed)
-            return Tokens(ids, names, found.spans, found.words, False, extras)
+            return replace(unlocated(ids, names, fixed), extras=extras)
         spans = [
             None if f else (0, int(start), int(end))
             for f, (start, end) in zip(fixed, lists["offset_mapping"], strict=True)
@@ -257,15 +256,15 @@ def _within(tokens: Tokens, pieces: Sequence[Piece]) -> Tokens:
     """The tokens of a template: what lies in no piece stays."""
     spans: list[Span | None] = []
     words: list[int] = []
-    order: dict[tuple[int, int], int] = {}
     for span, word in zip(tokens.spans, tokens.words, strict=True):
         own = None
         for number, (begin, end) in enumerate(pieces):
             if span is not None and span[1] < end and span[2] > begin:
                 own = (number, max(span[1], begin) - begin, min(span[2], end) - begin)
         spans.append(own)
-        words.append(-1 if own is None else order.setdefault((own[0], word), len(order)))
-    return Tokens(tokens.ids, tokens.names, spans, words, True, tokens.extras)
+        # A word that reaches from one piece into the next is one in each.
+        words.append(-1 if own is None else word * len(pieces) + own[0])
+    return replace(tokens, spans=spans, words=counted(words))
 
 
 def _numbers(name: str, values: Any) -> list[Any]:

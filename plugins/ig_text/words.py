@@ -59,6 +59,12 @@ def numbered(
     return words
 
 
+def counted(words: Sequence[int]) -> list[int]:
+    """Words counted anew from 0, in the order in which they come."""
+    order = {word: i for i, word in enumerate(dict.fromkeys(w for w in words if w >= 0))}
+    return [order.get(word, -1) for word in words]
+
+
 def _one_word(text: str, last: int, start: int, end: int) -> bool:
     """Whether a token from start to end goes on with the word that ends at ``last``."""
     if any(c.isspace() for c in text[last:start]) or text[start:end][:1].isspace():

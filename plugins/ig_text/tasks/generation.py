@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,9 +14,13 @@ from ig_core import InputError, TargetError
 from ig_text.passage import Passage
 from ig_text.tasks.base import Chosen, Given, Points, Reading, Run, TextTask, classes_of, part
 from ig_text.tokens import Reader, Span, Tokens, joined, unlocated
+from ig_text.words import counted
 
 NOTHING = -1
 """In place of a label: no token, whose log-probability counts as zero."""
+
+CONTRAST = "contrast_embeddings"
+"""The input that holds what only the other continuation has."""
 
 LONGEST_TRANSLATION = 128
 """Tokens that an encoder-decoder model is asked for if nobody says how many."""
@@ -77,17 +82,22 @@ class Generation(TextTask):
         )
 
     def outputs(self, run: Run, given: Given, points: Points) -> Float[Tensor, "rows tokens"]:
-        own = {n: v for n, v in points.items() if n != "contrast_embeddings"}
-        both = torch.cat([given["places"], *_several(given.get("contrast_places"))], dim=1)
-        logits, at = self._logits(run, given, own, both)
-        found = _log_probabilities(logits, at[:, : given["places"].shape[1]], given["labels"])
+        own = {n: v for n, v in points.items() if n != CONTRAST}
+        places = given["places"]
         if "contrast_labels" not in given:
-            return found
-        places = at[:, given["places"].shape[1] :]
-        if given["contrast_ids"].shape[1]:
-            logits, places = self._logits(run, *self._other(given, points))
-        other = _log_probabilities(logits, places, given["contrast_labels"])
-        longest = max(found.shape[1], other.shape[1])
+            logits, at = self._logits(run, given, own, places)
+            return _log_probabilities(logits, at, given["labels"])
+        count = places.shape[1]
+        if bool((given["contrast_from"] < 0).any()):  # the contrast goes on by itself
+            logits, at = self._logits(run, given, own, places)
+            others, there = self._logits(run, *self._other(given, points))
+        else:
+            both = torch.cat([places, given["contrast_places"]], dim=1)
+            logits, at = self._logits(run, given, own, both)
+            others, at, there = logits, at[:, :count], at[:, count:]
+        found = _log_probabilities(logits, at, given["labels"])
+        other = _log_probabilities(others, there, given["contrast_labels"])
+        longest = max(count, other.shape[1])
         found, other = (
             torch.nn.functional.pad(one, (0, longest - one.shape[1])) for one in (found, other)
         )
@@ -104,10 +114,10 @@ class Generation(TextTask):
     ) -> tuple[Given, Points, Int[Tensor, "rows some"]]:
         """The rows with the other continuation in place of the one."""
         ids, origin = given["contrast_ids"], given["contrast_from"]
-        own = {n: v for n, v in points.items() if n != "contrast_embeddings"}
+        own = {n: v for n, v in points.items() if n != CONTRAST}
         if points:
             width = points[self.side].shape[1]
-            both = torch.cat([points[self.side], points["contrast_embeddings"]], dim=1)
+            both = torch.cat([points[self.side], points[CONTRAST]], dim=1)
             place = torch.where(origin >= 0, origin, width - 1 - origin)
             own[self.side] = both.gather(1, place[..., None].expand(-1, -1, both.shape[-1]))
         return self._with(given, ids), own, given["contrast_places"]
@@ -149,32 +159,24 @@ class Generation(TextTask):
         texts, roles = [*passage.texts, text], [*passage.roles, "generated"]
         if other is not None:
             assert passage.contrast is not None
-            places = other.moving
-            shared = _shared(written.ids, other.ids)
-            own = other.part(range(shared, max(len(other) - 1, shared)))
-            # What both begin with cancels, exactly.
-            labels = [
-                NOTHING if i < shared else label for i, label in zip(explained, labels, strict=True)
-            ]
+            same = _shared(written.ids, other.ids)  # what both begin with cancels, exactly
+            first = min(same, len(written) - 1)
+            own = other.part(range(first, max(len(other) - 1, first)))
+            length = len(before) + first
             context |= {
-                "labels": torch.tensor(labels),
-                "contrast_places": torch.tensor([shift + i for i in places]),
-                "contrast_labels": torch.tensor(
-                    [NOTHING if i < shared else other.ids[i] for i in places]
+                "labels": torch.tensor(
+                    [NOTHING if i < same else written.ids[i] for i in explained]
                 ),
-                "contrast_ids": torch.tensor([], dtype=torch.long),
-                "contrast_from": torch.tensor([], dtype=torch.long),
+                "contrast_places": torch.tensor([shift + i for i in other.moving]),
+                "contrast_labels": torch.tensor(
+                    [NOTHING if i < same else other.ids[i] for i in other.moving]
+                ),
+                "contrast_ids": torch.tensor([*whole[self.side].ids[:length], *own.ids]),
+                "contrast_from": torch.tensor([*range(length), *(-1 - i for i in range(len(own)))]),
             }
-            if len(own):
-                length = len(before) + shared
-                context["contrast_ids"] = torch.tensor([*whole[self.side].ids[:length], *own.ids])
-                context["contrast_from"] = torch.tensor(
-                    [*range(length), *(-1 - i for i in range(len(own)))]
-                )
             spans: list[Span | None] = [s and (len(texts), *s[1:]) for s in own.spans]
-            order = {w: i for i, w in enumerate(dict.fromkeys(w for w in own.words if w >= 0))}
-            words = [order.get(word, -1) for word in own.words]
-            whole["contrast_embeddings"] = Tokens(own.ids, own.names, spans, words, own.located)
+            own = replace(own, spans=spans, words=counted(own.words))
+            whole[CONTRAST] = own
             generated["contrast"] = _surfaces(other, passage.contrast)
             texts, roles = [*texts, passage.contrast], [*roles, "contrast"]
         return Reading(texts, roles, whole, context, generated)
@@ -237,9 +239,8 @@ class CausalLM(Generation):
             )
         written = found.part(range(count, len(found)))
         if not found.located:
-            still = [word < 0 for word in written.words]
-            return unlocated(written.ids, written.names, still)
-        return _numbered(written, len(pieces), known=True)
+            return unlocated(written.ids, written.names, [word < 0 for word in written.words])
+        return _numbered(written, len(pieces))
 
     @torch.no_grad()
     def _generated(self, before: Tokens, count: int) -> tuple[str, Tokens]:
@@ -335,10 +336,6 @@ def _log_probabilities(
     return torch.where(known, chosen - own.logsumexp(-1), 0.0)
 
 
-def _several(places: Tensor | None) -> list[Tensor]:
-    return [] if places is None else [places]
-
-
 def _greedy(model: Any, ids: Sequence[int], count: int) -> list[int]:
     """What the model writes by itself, the most probable token each time."""
     if not hasattr(model, "generate"):
@@ -362,12 +359,10 @@ def _trimmed(reader: Reader, ids: Sequence[int]) -> tuple[str, Tokens]:
     return reader.written(ids)
 
 
-def _numbered(tokens: Tokens, text: int, known: bool = False) -> Tokens:
+def _numbered(tokens: Tokens, text: int) -> Tokens:
     """A continuation as the text of this number, its words counted from 0."""
-    spans: list[Span | None] = [s and (s[0] if known else text, *s[1:]) for s in tokens.spans]
-    order = {w: i for i, w in enumerate(dict.fromkeys(w for w in tokens.words if w >= 0))}
-    words = [order.get(word, -1) for word in tokens.words]
-    return Tokens(tokens.ids, tokens.names, spans, words, tokens.located, tokens.extras)
+    spans: list[Span | None] = [s and (text, *s[1:]) for s in tokens.spans]
+    return replace(tokens, spans=spans, words=counted(tokens.words))
 
 
 def _surfaces(tokens: Tokens, text: str) -> list[str]:

@@ -405,3 +405,5 @@ def _check(model: Any, embedding: Any) -> None:
         raise InputError(f"expected a torch module that reads ids (got {type(model).__name__})")
     if embedding is not None and not isinstance(embedding, nn.Module):
         raise InputError(f"embedding must be a module of the model (got {embedding!r:.80})")
+    if embedding is not None and not any(one is embedding for one in model.modules()):
+        raise InputError(f"embedding={embedding!r:.80} is no part of {type(model).__name__}")

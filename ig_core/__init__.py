@@ -45,7 +45,7 @@ from ig_core.paths import Path, Piecewise, Straight
 from ig_core.quadrature import Rule
 from ig_core.report.card import Card
 from ig_core.report.figure import new as new_figure
-from ig_core.report.html import heat
+from ig_core.report.html import heat, page
 from ig_core.report.text import clean
 from ig_core.rows import Rows
 from ig_core.site import Site
@@ -63,5 +63,5 @@ __all__ = [
     "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
     "Selector", "Site", "Stack", "StorageError", "Straight", "Target", "TargetError", "Task",
     "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "made_once",
-    "new_figure", "pick", "plugins", "prepare",
+    "new_figure", "page", "pick", "plugins", "prepare",
 ]  # fmt: skip

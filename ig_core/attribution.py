@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ig_core.errors import InputError, StorageError
 from ig_core.example import Example, Units
-from ig_core.files import whole, write_text
+from ig_core.files import whole
 from ig_core.quadrature import Status
 from ig_core.report import figure, html, text
 from ig_core.report.card import Card
@@ -247,10 +247,7 @@ class Attribution:
             StorageError: the file cannot be written.
         """
         body = self.view(self, "html") if self.view else html.bars(self.card())
-        page = html.page(f"Attribution of {self.delta:.4g}", body)
-        if path is not None:
-            write_text(path, page)
-        return page
+        return html.page(f"Attribution of {self.delta:.4g}", body, path=path)
 
     def plot(self, top: int = 20) -> Any:
         """A matplotlib figure of the units of largest magnitude (extra ``viz``)."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from ig_core.files import write_text
 from ig_core.report.card import FIRST_BARS, MOST_BARS, MOST_UNITS, Card
 from ig_core.report.text import clean
 
@@ -35,9 +37,19 @@ def heat(card: Card) -> str:
     return _render("heat.html", card, first)
 
 
-def page(title: str, body: str, style: str = "") -> str:
-    """A whole page around a fragment that is HTML already, with more style rules if need be."""
-    return _template("page.html").render(title=clean(title), body=Markup(body), style=Markup(style))
+def page(title: str, body: str, style: str = "", *, path: str | Path | None = None) -> str:
+    """A self-contained page around a fragment that is HTML already; also written to ``path``.
+
+    ``style`` holds more rules. The page forbids itself scripts and the network.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    parts = {"title": clean(title), "body": Markup(body), "style": Markup(style)}
+    whole = _template("page.html").render(parts)
+    if path is not None:
+        write_text(path, whole)
+    return whole
 
 
 def colour(share: float) -> str:

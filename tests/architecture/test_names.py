@@ -25,7 +25,7 @@ PUBLIC = [
     "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
     "Selector", "Site", "Stack", "StorageError", "Straight", "Target", "TargetError", "Task",
     "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "made_once",
-    "new_figure", "pick", "plugins", "prepare",
+    "new_figure", "page", "pick", "plugins", "prepare",
 ]  # fmt: skip
 
 TESTING = ["TOYS", "Check", "ConformanceError", "NotApplicable", "Subject", "Toy", "checks"]

@@ -48,3 +48,12 @@ def test_no_control_character_reaches_a_page(draw):
 
 def test_a_card_without_facts_has_no_empty_table():
     assert html.heat(ig.Card(["a"], [1.0])).count("<table") == 0
+
+
+def test_a_page_is_also_written_where_it_is_wanted(tmp_path):
+    page = ig.page("a title", "<p>body</p>", path=tmp_path / "x.html")
+    assert (tmp_path / "x.html").read_text(encoding="utf-8") == page
+    assert "<title>a title</title>" in page and "<p>body</p>" in page
+    assert "default-src 'none'" in page
+    with pytest.raises(ig.StorageError, match="cannot write"):
+        ig.page("a title", "", path=tmp_path)

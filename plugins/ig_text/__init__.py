@@ -6,8 +6,12 @@ from ig_core import Baseline, BenchmarkCase, Domain, hookimpl
 from ig_text.baselines import NeutralText, OtherText, TokenIds
 from ig_text.domain import TextDomain
 from ig_text.heads import cosine_to
+from ig_text.view import Comparison, Matrix, comparison, matrix, show, terminal
 
-__all__ = ["NeutralText", "OtherText", "TextDomain", "TokenIds", "cosine_to"]
+__all__ = [
+    "Comparison", "Matrix", "NeutralText", "OtherText", "TextDomain", "TokenIds", "comparison",
+    "cosine_to", "matrix", "show", "terminal",
+]  # fmt: skip
 
 
 @hookimpl

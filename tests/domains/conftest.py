@@ -1,0 +1,175 @@
+"""A headless browser that tests drive through a pipe, where the machine has one."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+    "--disable-background-networking", "--disable-extensions", "--hide-scrollbars",
+    "--remote-debugging-pipe",
+)  # fmt: skip
+
+PATIENCE = 60.0
+"""Seconds after which an answer is not waited for any more."""
+
+
+class Browser:
+    """Chromium at the ends of its debugging pipe: JSON messages, each ended by a null byte."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        its_read, self._write = os.pipe()
+        self._read, its_write = os.pipe()
+
+        def wire() -> None:
+            """The browser reads from descriptor 3 and writes to descriptor 4."""
+            ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (its_read, its_write)]
+            for place, end in enumerate(ends, start=3):
+                os.dup2(end, place)
+
+        self._process = subprocess.Popen(
+            [program, *FLAGS, f"--user-data-dir={profile}"],
+            preexec_fn=wire,  # noqa: PLW1509 - nothing else gives it descriptors 3 and 4
+            close_fds=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(its_read)
+        os.close(its_write)
+        self._rest = b""
+        self._number = 0
+        self.events: list[dict[str, Any]] = []
+
+    def call(self, method: str, session: str | None = None, **params: Any) -> Any:
+        """The result of one command; what the browser tells meanwhile is kept in ``events``."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        message |= {"sessionId": session} if session else {}
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") != self._number:
+                self.events.append(answer)
+            elif "error" in answer:
+                raise RuntimeError(f"{method}: {answer['error']}")
+            else:
+                return answer["result"]
+
+    def wait(self, event: str) -> None:
+        """Wait until the browser has told an event."""
+        while all(told.get("method") != event for told in self.events):
+            self.events.append(self._next())
+
+    def open(self, path: Path, width: int = 1000, height: int = 800, *, dark: bool = False) -> Tab:
+        """A page in a new tab of its own size and colour scheme."""
+        return Tab(self, path, width, height, dark)
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(PATIENCE)
+        os.close(self._write)
+        os.close(self._read)
+
+    def _next(self) -> dict[str, Any]:
+        end = time.monotonic() + PATIENCE
+        while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._read], [], [], max(0.0, end - time.monotonic()))
+            part = os.read(self._read, 2**20) if ready else b""
+            if not part:
+                raise RuntimeError("the browser does not answer")
+            self._rest += part
+        message, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(message)
+
+
+class Tab:
+    """One page, and what it asked the network for and complained of."""
+
+    def __init__(self, browser: Browser, path: Path, width: int, height: int, dark: bool) -> None:
+        self._browser = browser
+        browser.events.clear()
+        target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = browser.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Network", "Log", "Runtime"):
+            self.call(f"{domain}.enable")
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Page.navigate", url=path.as_uri())
+        browser.wait("Page.loadEventFired")
+
+    def call(self, method: str, **params: Any) -> Any:
+        return self._browser.call(method, self._session, **params)
+
+    def evaluate(self, script: str) -> Any:
+        """The value of an expression in the page."""
+        found = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def press(self, key: str, code: int) -> None:
+        """A key on the keyboard."""
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
+
+    def hover(self, x: float, y: float) -> None:
+        """The mouse over a place."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def media(self, name: str) -> None:
+        """Show the page as it is on a ``screen`` or in ``print``."""
+        self.call("Emulation.setEmulatedMedia", media=name)
+
+    def screenshot(self, path: Path) -> Path:
+        """A picture of what is in the window."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+        return path
+
+    @property
+    def requested(self) -> list[str]:
+        """What the page loaded, itself included."""
+        told = self._told("Network.requestWillBeSent")
+        return [event["request"]["url"] for event in told]
+
+    @property
+    def complaints(self) -> list[str]:
+        """What stands in the console: errors, refusals of the content policy, exceptions."""
+        entries = [event["entry"]["text"] for event in self._told("Log.entryAdded")]
+        spoken = [str(event["args"]) for event in self._told("Runtime.consoleAPICalled")]
+        thrown = [str(event) for event in self._told("Runtime.exceptionThrown")]
+        return entries + spoken + thrown
+
+    def _told(self, method: str) -> list[Mapping[str, Any]]:
+        return [
+            event["params"]
+            for event in self._browser.events
+            if event.get("method") == method and event.get("sessionId") == self._session
+        ]
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One headless browser for all tests; they are skipped where there is none."""
+    program = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip(f"no browser on this machine: none of {', '.join(NAMES)} is on the path")
+    started = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield started
+    started.close()

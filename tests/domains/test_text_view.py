@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+import ig_core as ig
 import ig_text
 from ig_core import Attribution, InputError, StorageError, Units
 from ig_text.view import heat_map, line
@@ -528,6 +529,72 @@ def test_a_matrix_refuses_what_is_no_generation():
     other = generated(prompt="One capital of France is")
     with pytest.raises(InputError, match=r"same units.*8 words, 8 words"):
         ig_text.matrix([results[0], other[1]])
+
+
+# -- of models ------------------------------------------------------------------------------------
+
+
+VOCABULARY = ["<pad>", "</s>", "<unk>", "the", "city", "of", "light", "is", "paris", "indeed"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(VOCABULARY)}, "<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
+def test_a_language_model_is_drawn_whole(tokenizer, kind):
+    """Columns sum to the log-probabilities' differences; no token depends on later ones."""
+    import transformers
+
+    torch.manual_seed(0)
+    common = {
+        "vocab_size": len(VOCABULARY),
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "bos_token_id": 1,
+    }
+    if kind == "decoder":
+        config = transformers.GPT2Config(
+            n_embd=16, n_layer=1, n_head=2, n_positions=32, initializer_range=0.5, **common
+        )
+        model = transformers.GPT2LMHeadModel(config)
+    else:
+        config = transformers.BartConfig(
+            d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+            decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, init_std=0.5,
+            max_position_embeddings=32, decoder_start_token_id=1, **common,
+        )  # fmt: skip
+        model = transformers.BartForConditionalGeneration(config)
+    results = ig.attribute(
+        model.eval().double(), "the city of light", generated=" is paris indeed",
+        targets="each", tokenizer=tokenizer, tol=1e-3,
+    )  # fmt: skip
+    found = ig_text.matrix(results)
+    written = [token.strip() for token in found.tokens]
+    assert written[:3] == ["is", "paris", "indeed"]
+    [source, generation] = found.blocks.values()
+    assert [found.units[unit] for unit in source] == ["the", "city", "of", "light"]
+    assert torch.allclose(found.values.sum(0), found.deltas, rtol=0, atol=2e-3)
+    assert (found.values[found.later] == 0).all() and found.later.any()
+    assert [found.units[unit] for unit in generation][:2] == ["is", "paris"]
+    assert found.later[generation[0]].tolist()[:2] == [True, False]
+    assert float(found.values[generation[0], 1].abs()) > 0
+    html = results[1].to_html()
+    [boxed] = re.findall(r"<mark><span[^>]*>([^<]*)</span></mark>(?!:)", html.partition("<h4>")[2])
+    assert boxed == "paris"
+    pair = ig_text.comparison(results[0], results[1])
+    assert pair.names == tuple(result.display["explained"] for result in results[:2])
+    assert pair.differences.tolist() == (found.values[:, 1] - found.values[:, 0]).tolist()
 
 
 # -- the comparison -------------------------------------------------------------------------------

@@ -20,6 +20,13 @@ BANDS = (0.05, 0.25, 0.6)
 UP, DOWN = "\N{SUPERSCRIPT PLUS SIGN}", "\N{SUPERSCRIPT MINUS}"
 
 
+QUOTES = (
+    "\N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}",
+    "\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK}",
+)
+"""They stand around what is explained."""
+
+
 def terminal(attribution: Attribution) -> Text:
     """The words in reading order as rich text, with the scale and how far to trust it.
 
@@ -32,7 +39,7 @@ def terminal(attribution: Attribution) -> Text:
     shown = Text()
     shown.append(f"{legible(told['explained'])}\n", style="bold")
     if told["warning"]:
-        shown.append(f"Careful: {told['warning']}\n", style="yellow")
+        shown.append(f"Careful: {legible(told['warning'])}\n", style="yellow")
     sections = reading(attribution)
     for section in sections:
         if len(sections) > 1:
@@ -71,15 +78,8 @@ def _word(piece: Piece, share: float) -> Text:
         word.stylize(_style(share))
     elif not piece.units or piece.later:
         word.stylize("dim")
-    return (
-        Text.assemble(
-            "\N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}",
-            word,
-            "\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK}",
-        )
-        if piece.marked
-        else word
-    )
+    opening, closing = QUOTES if piece.marked else ("", "")
+    return Text.assemble(opening, word, closing)
 
 
 def _style(share: float) -> Style:

@@ -161,7 +161,7 @@ class Matrix:
             ],
             sums=[signed(v, 4) for v in self.values.sum(0).tolist()],
             deltas=[signed(v, 4) for v in self.deltas.tolist()],
-            residuals=[f"{v:.1e}".replace("-", "\N{MINUS SIGN}") for v in self.residuals.tolist()],
+            residuals=[signed(v, 2) for v in self.residuals.tolist()],
             kind=first.units.kind,
             wide=len(self.tokens) >= WIDE,
             missed=missed[:MOST_MISSED],

@@ -761,6 +761,17 @@ def test_no_page_is_wider_than_its_window(browser, pages, name, width):
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("name", ["text", "matrix", "comparison"])
+def test_words_in_tables_are_not_broken_into_letters(browser, pages, name):
+    tab = browser.open(pages[name], width=400)
+    tab.evaluate("[...document.querySelectorAll('details')].forEach(d => d.open = true)")
+    lines = tab.evaluate(
+        "[...document.querySelectorAll('th bdi')].filter(e => /^[ -~]{1,12}$/.test(e.textContent))"
+        ".map(e => e.getClientRects().length)"
+    )
+    assert len(lines) > 3 and set(lines) == {1}
+
+
 def test_text_in_the_page_is_the_text_that_was_written(browser, pages):
     tab = browser.open(pages["text"])
     shown = tab.evaluate("[...document.querySelectorAll('.text')].map(e => e.innerText)")

@@ -8,7 +8,7 @@
 """
 
 from ig_core.analyses import Analysis
-from ig_core.api import attribute, prepare
+from ig_core.api import attribute, load, prepare
 from ig_core.attribution import Attribution
 from ig_core.baselines import Baseline, Constant, Given, Mean, Samples, Zeros
 from ig_core.case import BenchmarkCase, Loaded, made_once
@@ -62,6 +62,6 @@ __all__ = [
     "NotConvergedWarning", "OutputError", "Pad", "Path", "Piecewise", "PluginError",
     "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
     "Selector", "Site", "Stack", "StorageError", "Straight", "Target", "TargetError", "Task",
-    "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "made_once",
-    "new_figure", "page", "pick", "plugins", "prepare",
+    "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "load",
+    "made_once", "new_figure", "page", "pick", "plugins", "prepare",
 ]  # fmt: skip

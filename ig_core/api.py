@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from ig_core.domain import Domain
 from ig_core.engine import Progress
 from ig_core.errors import (
     BaselineError,
+    IGError,
     IGWarning,
     InputError,
     NonFiniteError,
@@ -156,6 +158,20 @@ def attribute(
         results[i * task.targets : i * task.targets + count] for i, count in enumerate(task.own)
     ]
     return found if raws is not None else found[0]
+
+
+def load(path: str | FilePath) -> Attribution:
+    """Read a saved attribution, with the views and units of its domain if that is installed.
+
+    Raises:
+        StorageError: there is no such file, or it is no attribution, or damaged.
+    """
+    found = Attribution.load(path)
+    try:
+        own = plugins().domain(str(found.provenance.get("domain")))
+    except IGError:
+        return found
+    return replace(found, view=own.render, grouping=own.regroup)
 
 
 def prepare(

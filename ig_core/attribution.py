@@ -133,7 +133,7 @@ class Attribution:
             InputError: the domain knows no such units.
         """
         if self.grouping is None:
-            raise InputError("this result knows no other units: it was read from a file")
+            raise InputError("this result knows no other units; one from a file does by ig.load()")
         found = self.grouping(self, units)
         return replace(self, units=found, uncertainty=self._coarser(found), spread=None)
 
@@ -198,7 +198,7 @@ class Attribution:
 
     @classmethod
     def load(cls, path: str | Path) -> Attribution:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote; :func:`ig_core.load` adds the views of its domain.
 
         Raises:
             StorageError: there is no such file, or it is no attribution, or damaged.

@@ -124,7 +124,6 @@ class TextDomain(Domain):
         self._options = (context, generated, contrast)
         self._embedding = embedding
         self._read: dict[Passage, Reading] = {}
-        self._means: dict[towers.Tower, Tensor] = {}
 
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:
@@ -149,9 +148,9 @@ class TextDomain(Domain):
     def encode(self, raw: Any, target: Any = None) -> Example:
         with self.prepared(), torch.no_grad():
             reading = self._reading(raw)
+            self._check_vocabulary(reading)
             ids, context, windows = self.call.tensors(reading, self._device)
             outputs = self._prepared(reading, ids, context)
-            self._check_vocabulary(reading)
             if outputs is None and not callable(target) and self.task.asks(target):
                 outputs = self._plain(reading, context)
             vectors = {name: self._tower(name).embedded(own[None])[0] for name, own in ids.items()}
@@ -247,10 +246,7 @@ class TextDomain(Domain):
     @torch.no_grad()
     def mean_embedding(self, name: str = "embeddings") -> Float[Tensor, " width"]:
         """The mean word embedding of the vocabulary."""
-        tower = self._tower(name)
-        if tower not in self._means:
-            self._means[tower] = towers.mean(tower, self._device)
-        return self._means[tower]
+        return towers.mean(self._tower(name), self._device)
 
     @staticmethod
     def with_vectors(
@@ -352,7 +348,9 @@ class TextDomain(Domain):
         return {name: value[None] for name, value in context.items()}
 
     def _check_vocabulary(self, reading: Reading) -> None:
-        known = getattr(self._tower("embeddings").site.module, "num_embeddings", None)
+        ask = getattr(self.model, "get_input_embeddings", None)
+        words = self._embedding if ask is None else ask()
+        known = getattr(words, "num_embeddings", None)
         for tokens in reading.tokens.values():
             for i, token in zip(tokens.ids, tokens.names, strict=True):
                 if known is not None and i >= known:

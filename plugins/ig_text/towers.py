@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +16,9 @@ from ig_core import InputError, ModelError, Site
 
 CHUNK = 4096
 """Ids of the vocabulary that are embedded together."""
+
+_means: WeakKeyDictionary[nn.Module, tuple[Any, Tensor]] = WeakKeyDictionary()
+"""Mean vectors, with the state of the tables that they are of."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +130,15 @@ def vocabulary(tower: Tower, size: int, device: torch.device) -> Float[Tensor, "
 
 @torch.no_grad()
 def mean(tower: Tower, device: torch.device) -> Float[Tensor, " width"]:
-    """The mean of the vectors of all ids."""
-    ids = torch.arange(size_of(tower), device=device)
-    parts = [tower.embedded(part[None])[0] for part in ids.split(CHUNK)]
-    total = torch.stack([part.double().sum(0) for part in parts]).sum(0)
-    return (total / len(ids)).to(parts[0].dtype)
+    """The mean of the vectors of all ids; remembered until the table of vectors changes."""
+    module = tower.site.module
+    state = [(p.data_ptr(), p._version, p.dtype) for p in module.parameters()]
+    known = _means.get(module)
+    if known is None or known[0] != state:
+        ids = torch.arange(size_of(tower), device=device)
+        total = sum(tower.embedded(part[None])[0].double().sum(0) for part in ids.split(CHUNK))
+        known = _means[module] = (state, total / len(ids))
+    return known[1].to(tower.embedded(torch.zeros(1, 1, dtype=torch.long, device=device)).dtype)
 
 
 def size_of(tower: Tower) -> int:

@@ -24,8 +24,8 @@ PUBLIC = [
     "NotConvergedWarning", "OutputError", "Pad", "Path", "Piecewise", "PluginError",
     "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
     "Selector", "Site", "Stack", "StorageError", "Straight", "Target", "TargetError", "Task",
-    "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "made_once",
-    "new_figure", "page", "pick", "plugins", "prepare",
+    "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "load",
+    "made_once", "new_figure", "page", "pick", "plugins", "prepare",
 ]  # fmt: skip
 
 TESTING = ["TOYS", "Check", "ConformanceError", "NotApplicable", "Subject", "Toy", "checks"]

@@ -535,6 +535,11 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(bert):
     assert ig.attribute(model, "a film", tokenizer=tokenizer).converged
     with pytest.raises(InputError, match=r"larger than the model's, .* for 'zebra'"):
         ig.attribute(model, "a zebra film", tokenizer=tokenizer)
+    small = transformers.BertForSequenceClassification(
+        transformers.BertConfig(vocab_size=8, **SIZES)
+    )
+    with pytest.raises(InputError, match="larger than the model's, 8"):
+        ig.attribute(small.eval(), "a film", tokenizer=tokenizer)
 
 
 def test_a_head_answers_once_per_text(encoder):

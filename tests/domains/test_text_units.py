@@ -204,8 +204,11 @@ def test_a_result_from_a_file_keeps_the_units_that_it_has(tmp_path):
     result = ig.attribute(model_for(tokenizer), "a dull film", tokenizer=tokenizer, tol=0.5)
     loaded = ig.Attribution.load(result.save(tmp_path / "a.safetensors"))
     assert loaded.display == result.display
-    with pytest.raises(InputError, match="read from a file"):
+    with pytest.raises(InputError, match=r"by ig.load\(\)"):
         loaded.by("token")
+    again = ig.load(tmp_path / "a.safetensors")
+    assert again.by("token").scores.tolist() == result.by("token").scores.tolist()
+    assert again.to_html() == result.to_html()
 
 
 def test_what_a_model_wrote_is_located_in_its_text():

@@ -331,6 +331,7 @@ def _log_probabilities(
     """log p of each label at its place; zero where there is none."""
     rows = torch.arange(len(places), device=logits.device)[:, None]
     own = logits[rows, places]
+    own = own.float() if torch.finfo(own.dtype).bits < 32 else own
     known = labels >= 0
     chosen = own.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
     return torch.where(known, chosen - own.logsumexp(-1), 0.0)

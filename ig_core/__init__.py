@@ -7,7 +7,7 @@
 [1.0, 4.0]
 """
 
-from ig_core.analyses import Analysis
+from ig_core.analyses import Agreement, Analysis, BaselineAgreement
 from ig_core.api import attribute, load, prepare
 from ig_core.attribution import Attribution
 from ig_core.baselines import Baseline, Constant, Given, Mean, Samples, Zeros
@@ -46,6 +46,7 @@ from ig_core.quadrature import Rule
 from ig_core.report.card import Card
 from ig_core.report.figure import new as new_figure
 from ig_core.report.html import heat, page
+from ig_core.report.table import Table
 from ig_core.report.text import clean
 from ig_core.rows import Rows
 from ig_core.site import Site
@@ -54,14 +55,14 @@ from ig_core.tensors import Selector, pick
 __version__ = "0.1.0"
 
 __all__ = [
-    "Analysis", "Attribution", "Baseline", "BaselineError", "BenchmarkCase", "Card", "Cat",
-    "Constant", "Domain", "Example", "ForwardError", "Game", "Given", "IGError", "IGWarning",
-    "InputError", "Layout", "Loaded", "Mean", "Method", "Metric", "MissingFrameworkError",
-    "ModelChangedWarning", "ModelError", "NameClashError", "NoGradientError", "NonFiniteError",
-    "NotConvergedError",
-    "NotConvergedWarning", "OutputError", "Pad", "Path", "Piecewise", "PluginError",
-    "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
-    "Selector", "Site", "Stack", "StorageError", "Straight", "Target", "TargetError", "Task",
-    "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "load",
-    "made_once", "new_figure", "page", "pick", "plugins", "prepare",
+    "Agreement", "Analysis", "Attribution", "Baseline", "BaselineAgreement", "BaselineError",
+    "BenchmarkCase", "Card", "Cat", "Constant", "Domain", "Example", "ForwardError", "Game",
+    "Given", "IGError", "IGWarning", "InputError", "Layout", "Loaded", "Mean", "Method",
+    "Metric", "MissingFrameworkError", "ModelChangedWarning", "ModelError", "NameClashError",
+    "NoGradientError", "NonFiniteError", "NotConvergedError", "NotConvergedWarning",
+    "OutputError", "Pad", "Path", "Piecewise", "PluginError", "PluginManager", "PluginRecord",
+    "PluginWarning", "Progress", "Rows", "Rule", "Samples", "Selector", "Site", "Stack",
+    "StorageError", "Straight", "Table", "Target", "TargetError", "Task", "Units",
+    "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "load", "made_once",
+    "new_figure", "page", "pick", "plugins", "prepare",
 ]  # fmt: skip

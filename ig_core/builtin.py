@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ig_core.analyses import Analysis, BaselineAgreement
 from ig_core.baselines import Baseline, Constant, Given, Mean, Samples, Zeros
 from ig_core.case import BenchmarkCase
 from ig_core.cases import CASES
@@ -36,6 +37,11 @@ def ig_methods() -> list[type[Method]]:
 @hookimpl
 def ig_metrics() -> list[type[Metric]]:
     return [Completeness, RemovalArea, Evaluations]
+
+
+@hookimpl
+def ig_analyses() -> list[type[Analysis]]:
+    return [BaselineAgreement]
 
 
 @hookimpl

@@ -57,3 +57,25 @@ def test_a_page_is_also_written_where_it_is_wanted(tmp_path):
     assert "default-src 'none'" in page
     with pytest.raises(ig.StorageError, match="cannot write"):
         ig.page("a title", "", path=tmp_path)
+
+
+def test_a_table_aligns_numbers_and_keeps_them_whole_in_csv():
+    table = ig.Table(["word", "count", "mean"], [["a, b", 2, 1 / 3], ["c", 10, float("nan")]])
+    assert table.to_text().splitlines() == [
+        "word  count   mean",
+        "a, b      2  0.333",
+        "c        10    n/a",
+    ]
+    assert table.to_csv() == f'word,count,mean\n"a, b",2,{1 / 3!r}\nc,10,nan\n'
+
+
+def test_a_table_steers_neither_terminal_nor_browser():
+    table = ig.Table(["\x1b[1mword"], [["<script>\x1b[2J"]], ["note\x07"])
+    assert "\x1b" not in table.to_text() and "\x07" not in table.to_text()
+    drawn = table.to_html()
+    assert "&lt;script&gt;" in drawn and "<script>" not in drawn and "\x1b" not in drawn
+
+
+def test_a_table_without_rows_has_its_columns():
+    assert ig.Table(["word", "mean"], []).to_text() == "word  mean"
+    assert "mean" in ig.Table(["word", "mean"], []).to_html()

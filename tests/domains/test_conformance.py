@@ -92,7 +92,7 @@ def tokenizer():
     )
 
 
-def bert(kind):
+def bert(kind, labels=3):
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=len(WORDS) + 5,
@@ -100,7 +100,7 @@ def bert(kind):
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=32,
-        num_labels=3,
+        num_labels=labels,
         pad_token_id=0,
         initializer_range=0.2,
     )
@@ -112,7 +112,41 @@ def encoder():
     return TextDomain(model, tokenizer=tokenizer(), head=nn.Linear(16, 1))
 
 
+def bart():
+    torch.manual_seed(0)
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    config = transformers.BartConfig(
+        vocab_size=len(WORDS) + 5,
+        d_model=16,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+        decoder_start_token_id=3,
+        init_std=0.2,
+        **sizes,
+    )
+    return TextDomain(transformers.BartForConditionalGeneration(config), tokenizer=tokenizer())
+
+
+def gpt2():
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=len(WORDS) + 5, n_embd=16, n_layer=2, n_head=2, initializer_range=0.2
+    )
+    return TextDomain(transformers.GPT2LMHeadModel(config), tokenizer=tokenizer())
+
+
 TEXTS = ["a dull film.", "the end was fine, but the film was dull.", "finely"]
+WRITTEN = [
+    {"text": "the film was", "generated": " dull but fine"},
+    {"text": "a dull film but the end", "generated": " was"},
+]
+CONTRASTS = [
+    {**one, "contrast": other}
+    for one, other in zip(WRITTEN, (" dull and", " finely fine ."), strict=True)
+]
 
 TEXT = {
     "text-classifier": Subject(
@@ -124,6 +158,27 @@ TEXT = {
         plugin=ig_text,
     ),
     "text-encoder": Subject(make=encoder, examples=TEXTS, targets=0, smallest="film"),
+    "text-tagger": Subject(
+        make=lambda: TextDomain(
+            bert(transformers.BertForTokenClassification), tokenizer=tokenizer()
+        ),
+        examples=TEXTS,
+        targets=("word", 0),
+        smallest="film",
+    ),
+    "text-answers": Subject(
+        make=lambda: TextDomain(
+            bert(transformers.BertForQuestionAnswering, labels=2), tokenizer=tokenizer()
+        ),
+        examples=[("was the film dull", "the film was fine ."), ("a film", "the end was dull")],
+    ),
+    "text-generation": Subject(
+        make=gpt2, examples=WRITTEN, smallest={"text": "film", "generated": " fine"}
+    ),
+    "text-contrast": Subject(make=gpt2, examples=CONTRASTS),
+    "text-translation": Subject(
+        make=bart, examples=WRITTEN, targets=0, smallest={"text": "film", "generated": "fine"}
+    ),
 }
 
 

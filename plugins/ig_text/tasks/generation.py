@@ -41,6 +41,8 @@ class Generation(TextTask):
 
     side: ClassVar[str]
     """The input that is continued."""
+    role: ClassVar[str]
+    """What the text before the continuation is called."""
     baseline: ClassVar[str] = "mean"
     fills: ClassVar[Mapping[str, int]] = {
         "places": 0, "labels": NOTHING, "contrast_places": 0, "contrast_labels": NOTHING,
@@ -156,7 +158,8 @@ class Generation(TextTask):
             raise InputError(f"nothing was generated that could be explained (got {text!r:.80})")
         names = _surfaces(written, text)
         generated: dict[str, Any] = {"tokens": names, "contrast": None}
-        texts, roles = [*passage.texts, text], [*passage.roles, "generated"]
+        roles = [*([self.role] if passage.roles == ("text",) else passage.roles), "generated"]
+        texts = [*passage.texts, text]
         if other is not None:
             assert passage.contrast is not None
             same = _shared(written.ids, other.ids)  # what both begin with cancels, exactly
@@ -187,6 +190,7 @@ class CausalLM(Generation):
 
     name = "text-generation"
     side = "embeddings"
+    role = "prompt"
 
     def read(self, passage: Passage) -> Reading:
         assert isinstance(self.reader, Reader)
@@ -271,6 +275,7 @@ class Seq2SeqLM(Generation):
 
     name = "text2text-generation"
     side = "decoder_embeddings"
+    role = "source"
     inputs = ("embeddings", "decoder_embeddings")
     fills: ClassVar[Mapping[str, int]] = {**Generation.fills, "decoder_input_ids": 0}
 

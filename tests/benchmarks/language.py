@@ -57,7 +57,7 @@ class Sentence(nn.Module):
 
 @once
 def minilm() -> tuple[Any, Any]:
-    from ig_text.cases import minilm as load
+    from ig_text.cases.minilm import minilm as load
 
     encoder, tokenizer = load()
     return frozen(encoder), tokenizer

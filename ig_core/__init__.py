@@ -48,6 +48,7 @@ from ig_core.report.figure import new as new_figure
 from ig_core.report.html import heat, page
 from ig_core.report.table import Table
 from ig_core.report.text import clean
+from ig_core.results import Integral
 from ig_core.rows import Rows
 from ig_core.site import Site
 from ig_core.tensors import Selector, pick
@@ -57,12 +58,12 @@ __version__ = "0.1.0"
 __all__ = [
     "Agreement", "Analysis", "Attribution", "Baseline", "BaselineAgreement", "BaselineError",
     "BenchmarkCase", "Card", "Cat", "Constant", "Domain", "Example", "ForwardError", "Game",
-    "Given", "IGError", "IGWarning", "InputError", "Layout", "Loaded", "Mean", "Method",
+    "Given", "IGError", "IGWarning", "InputError", "Integral", "Layout", "Loaded", "Mean", "Method",
     "Metric", "MissingFrameworkError", "ModelChangedWarning", "ModelError", "NameClashError",
-    "NoGradientError", "NonFiniteError", "NotConvergedError", "NotConvergedWarning",
-    "OutputError", "Pad", "Path", "Piecewise", "PluginError", "PluginManager", "PluginRecord",
-    "PluginWarning", "Progress", "Rows", "Rule", "Samples", "Selector", "Site", "Stack",
-    "StorageError", "Straight", "Table", "Target", "TargetError", "Task", "Units",
-    "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "load", "made_once",
-    "new_figure", "page", "pick", "plugins", "prepare",
+    "NoGradientError", "NonFiniteError", "NotConvergedError", "NotConvergedWarning", "OutputError",
+    "Pad", "Path", "Piecewise", "PluginError", "PluginManager", "PluginRecord", "PluginWarning",
+    "Progress", "Rows", "Rule", "Samples", "Selector", "Site", "Stack", "StorageError", "Straight",
+    "Table", "Target", "TargetError", "Task", "Units", "UnknownNameError", "Zeros", "attribute",
+    "clean", "heat", "hookimpl", "load", "made_once", "new_figure", "page", "pick", "plugins",
+    "prepare",
 ]  # fmt: skip

@@ -27,7 +27,7 @@ ADVICE: Mapping[Status, str] = {
     "noise_floor": "more steps cannot help: the remaining error is rounding in the model's dtype",
     "budget": "the tolerance was not reached; raise budget (or the steps of a fixed rule), raise "
     "tol, or choose another baseline",
-    "one_shot": "the method does not integrate; its residual is what it leaves unexplained",
+    "one_shot": "the method promises no sum; its residual is what it leaves unexplained",
     "failed": "the model could not be evaluated along the path; see reason",
 }
 """What each status means and what to do next."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ig_core import Baseline, BenchmarkCase, Domain, hookimpl
+from ig_core import Baseline, BenchmarkCase, Domain, Path, hookimpl
 from ig_text.baselines import NeutralText, OtherText, TokenIds
 from ig_text.domain import TextDomain
 from ig_text.heads import cosine_to
+from ig_text.paths import DIG, UDIG
 from ig_text.view import Comparison, Matrix, comparison, matrix, show, terminal
 
 __all__ = [
+    "DIG", "UDIG",
     "Comparison", "Matrix", "NeutralText", "OtherText", "TextDomain", "TokenIds", "comparison",
     "cosine_to", "matrix", "show", "terminal",
 ]  # fmt: skip
@@ -24,6 +26,11 @@ def ig_baselines() -> list[type[Baseline]]:
     from ig_text.baselines import MaskToken, MeanEmbedding, PadToken, UnkToken
 
     return [PadToken, MaskToken, UnkToken, MeanEmbedding, NeutralText, OtherText, TokenIds]
+
+
+@hookimpl
+def ig_paths() -> list[type[Path]]:
+    return [DIG, UDIG]
 
 
 @hookimpl

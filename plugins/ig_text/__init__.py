@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from ig_core import Baseline, BenchmarkCase, Domain, Path, hookimpl
+from ig_core import Baseline, BenchmarkCase, Domain, Method, Path, hookimpl
 from ig_text.baselines import NeutralText, OtherText, TokenIds
 from ig_text.domain import TextDomain
 from ig_text.heads import cosine_to
+from ig_text.methods import LOO, SIG
 from ig_text.paths import DIG, UDIG
 from ig_text.view import Comparison, Matrix, comparison, matrix, show, terminal
 
 __all__ = [
-    "DIG", "UDIG",
+    "DIG", "LOO", "SIG", "UDIG",
     "Comparison", "Matrix", "NeutralText", "OtherText", "TextDomain", "TokenIds", "comparison",
     "cosine_to", "matrix", "show", "terminal",
 ]  # fmt: skip
@@ -31,6 +32,11 @@ def ig_baselines() -> list[type[Baseline]]:
 @hookimpl
 def ig_paths() -> list[type[Path]]:
     return [DIG, UDIG]
+
+
+@hookimpl
+def ig_methods() -> list[type[Method]]:
+    return [SIG, LOO]
 
 
 @hookimpl

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -291,18 +292,19 @@ class TextDomain(Domain):
             return None
         several = {name: ids[name].view(-1, ids[name].shape[-1]) for name in self.task.inputs}
         plain = self._plain(reading, context)
-        if self._embedding is not None:
-            self.call.towers = {"embeddings": [towers.Tower(Site(self._embedding))]}
-        else:
-            given = self._rows(context)
-            own = towers.found(self.model, lambda: self.call.run(given, {}), several)
-            self.call.towers = own
-        try:
-            self._verify(plain, several, context, ids)
-        except BaseException:
-            self.call.towers = {}
-            raise
-        known[key] = self.call.towers
+        with _named(reading):
+            if self._embedding is not None:
+                found: towers.Towers = {"embeddings": [towers.Tower(Site(self._embedding))]}
+            else:
+                given = self._rows(context)
+                found = towers.found(self.model, lambda: self.call.run(given, {}), several)
+            self.call.towers = found
+            try:
+                self._verify(plain, several, context, ids)
+            except BaseException:
+                self.call.towers = {}
+                raise
+        known[key] = found
         return plain
 
     def _verify(
@@ -327,14 +329,8 @@ class TextDomain(Domain):
 
     def _plain(self, reading: Reading, context: Mapping[str, Tensor]) -> Float[Tensor, "1 ..."]:
         """The outputs of the plain call on one text."""
-        try:
+        with _named(reading):
             return self._outputs(context, {})
-        except IGError:
-            raise
-        except Exception as error:
-            texts = " / ".join(reading.texts)
-            told = f"{type(error).__name__} on {texts!r:.80}: {error}"
-            raise ForwardError(f"the model raised {told}") from error
 
     def _outputs(self, context: Mapping[str, Tensor], points: Points) -> Float[Tensor, "1 ..."]:
         given = self._rows(context)
@@ -367,6 +363,18 @@ class TextDomain(Domain):
             reading = self._reading(text)
             _, context, _ = self.call.tensors(reading, self._device)
             return self.task.embedding(self.call.run, self._rows(context), {}).mean(0)
+
+
+@contextmanager
+def _named(reading: Reading) -> Iterator[None]:
+    """Inside, what the model raises becomes an error that says on which text."""
+    try:
+        yield
+    except IGError:
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__} on {' / '.join(reading.texts)!r:.80}: {error}"
+        raise ForwardError(f"the model raised {told}") from error
 
 
 def _textual(raw: Any) -> bool:

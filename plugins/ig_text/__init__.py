@@ -5,15 +5,30 @@ from __future__ import annotations
 from ig_core import Baseline, BenchmarkCase, Domain, Method, Path, hookimpl
 from ig_text.baselines import NeutralText, OtherText, TokenIds
 from ig_text.domain import TextDomain
+from ig_text.faithfulness import Faithfulness, faithfulness
 from ig_text.heads import cosine_to
 from ig_text.methods import LOO, SIG
 from ig_text.paths import DIG, UDIG
 from ig_text.view import Comparison, Matrix, comparison, matrix, show, terminal
 
 __all__ = [
-    "DIG", "LOO", "SIG", "UDIG",
-    "Comparison", "Matrix", "NeutralText", "OtherText", "TextDomain", "TokenIds", "comparison",
-    "cosine_to", "matrix", "show", "terminal",
+    "DIG",
+    "LOO",
+    "SIG",
+    "UDIG",
+    "Comparison",
+    "Faithfulness",
+    "Matrix",
+    "NeutralText",
+    "OtherText",
+    "TextDomain",
+    "TokenIds",
+    "comparison",
+    "cosine_to",
+    "faithfulness",
+    "matrix",
+    "show",
+    "terminal",
 ]  # fmt: skip
 
 

@@ -81,7 +81,7 @@ class Agreement:
             [*told, *self.scores[:, i].tolist()]
             for i, told in zip(self._widest(k), self.disputed(k), strict=True)
         ]
-        return Table([f"most disputed {self.kind}s", "mean", "spread", *self.names], rows)
+        return Table([f"most disputed {self.kind}s", "mean score", "spread", *self.names], rows)
 
     def to_text(self, k: int = 5) -> str:
         """The pairs and the k most disputed units as plain text."""

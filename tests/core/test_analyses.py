@@ -86,8 +86,8 @@ def test_the_finding_is_told_as_text_and_html():
         "baselines   Spearman's rho  same sign",
         "pad / mask             n/a        0.5",
         "",
-        "most disputed units  mean  spread  pad  mask",
-        "film                    0    2.83   -2     2",
+        "most disputed units  mean score  spread  pad  mask",
+        "film                          0    2.83   -2     2",
     ]
     assert "&lt;b&gt;" in found.to_html() and "<b>" not in found.to_html()
 

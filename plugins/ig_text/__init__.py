@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ig_core import Baseline, BenchmarkCase, Domain, Method, Path, hookimpl
+from ig_core import Analysis, Baseline, BenchmarkCase, Domain, Method, Path, hookimpl
+from ig_text.analyses import RankedWords, TopWords, top_words
 from ig_text.baselines import NeutralText, OtherText, TokenIds
 from ig_text.domain import TextDomain
 from ig_text.faithfulness import Faithfulness, faithfulness
 from ig_text.heads import cosine_to
 from ig_text.methods import LOO, SIG
 from ig_text.paths import DIG, UDIG
+from ig_text.removal import Removal, removal
 from ig_text.view import Comparison, Matrix, comparison, matrix, show, terminal
 
 __all__ = [
@@ -21,14 +23,19 @@ __all__ = [
     "Matrix",
     "NeutralText",
     "OtherText",
+    "RankedWords",
+    "Removal",
     "TextDomain",
     "TokenIds",
+    "TopWords",
     "comparison",
     "cosine_to",
     "faithfulness",
     "matrix",
+    "removal",
     "show",
     "terminal",
+    "top_words",
 ]  # fmt: skip
 
 
@@ -52,6 +59,11 @@ def ig_paths() -> list[type[Path]]:
 @hookimpl
 def ig_methods() -> list[type[Method]]:
     return [SIG, LOO]
+
+
+@hookimpl
+def ig_analyses() -> list[type[Analysis]]:
+    return [TopWords]
 
 
 @hookimpl

@@ -26,6 +26,10 @@ LONGEST_TRANSLATION = 128
 """Tokens that an encoder-decoder model is asked for if nobody says how many."""
 
 
+class NothingWrittenError(InputError):
+    """The model ended at once: there is nothing to explain."""
+
+
 class Generation(TextTask):
     """The log-probability of a continuation, given all that is before each of its tokens.
 
@@ -155,7 +159,9 @@ class Generation(TextTask):
         }
         whole = {**tokens, self.side: joined(before, written.part(range(len(written) - 1)))}
         if not explained:
-            raise InputError(f"nothing was generated that could be explained (got {text!r:.80})")
+            raise NothingWrittenError(
+                f"nothing was generated that could be explained (got {text!r:.80})"
+            )
         names = _surfaces(written, text)
         generated: dict[str, Any] = {"tokens": names, "contrast": None}
         roles = [*([self.role] if passage.roles == ("text",) else passage.roles), "generated"]
@@ -361,7 +367,9 @@ def _trimmed(reader: Reader, ids: Sequence[int]) -> tuple[str, Tokens]:
     while ids and ids[-1] in reader.special:
         ids.pop()
     if not ids:
-        raise InputError("the model generated nothing; say what to explain: generated=' ...'")
+        raise NothingWrittenError(
+            "the model generated nothing; say what to explain: generated=' ...'"
+        )
     return reader.written(ids)
 
 

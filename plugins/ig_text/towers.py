@@ -99,8 +99,9 @@ def found(
             told = "none" if not own else ", ".join(type(t.site.module).__name__ for t in own)
             raise ModelError(
                 f"{type(model).__name__} cannot be explained by its words: one module must turn "
-                f"the ids into vectors, once (got {told} for {name!r}); name it with embedding=, or "
-                "if the model is compiled, compile the layers behind it only (model.encoder, say)"
+                f"the ids into vectors, once (got {told} for {name!r}); name it with embedding=, "
+                "or if the model is compiled, compile the layers behind it only (model.encoder, "
+                "say)"
             )
     if len(ids) == 1 and isinstance(next(iter(towers.values()))[0].site.module, nn.Embedding):
         name, read = next(iter(ids.items()))

@@ -155,6 +155,13 @@ def test_parts_of_the_words_are_rounded_up():
         by_hand(WORTH[1:4], counts=[1], log_odds=1),
     ]
     assert row(found, "ig") == pytest.approx(np.array(expected), abs=1e-12)
+    assert math.ceil(0.07 * 100) == 8, "in floating point, which is not what is meant"
+    words = WORDS[1:] * 10
+    found = faithfulness(
+        Bag([0.0] * 11, WORTH), [" ".join(words)], methods=["ig"], bins=[0.07], **OPTIONS
+    )
+    exact = by_hand(WORTH[1:] * 10, counts=[7], log_odds=20)
+    assert row(found, "ig")[0] == pytest.approx(exact, abs=1e-12)
 
 
 def test_an_oracle_beats_chance_which_beats_its_inversion():

@@ -407,12 +407,15 @@ def test_places_are_sines_and_then_cosines():
 
 def test_a_translation_is_the_likeliest_word_each_time(small):
     small.bias[0] = -9  # the end of a sentence is not likely
-    found = small.translate([3, 5, 2, 0], longest=6)
-    assert len(found) == 6
-    logits = small(torch.tensor([[3, 5, 2, 0]]), None, torch.tensor([[0, *found]])).logits
+    source = torch.tensor([[3, 5, 2, 0]])
+    start, *found = small.generate(source, max_new_tokens=6)[0].tolist()
+    assert (start, len(found)) == (0, 6)
+    logits = small(source, None, torch.tensor([[0, *found]])).logits
     assert logits[0, :-1].argmax(1).tolist() == found
     small.bias[0] = 99
-    assert small.translate([3, 5, 2, 0]) == []
+    assert small.generate(source).tolist() == [[0, 0]]
+    with pytest.raises(ValueError, match="one text"):
+        small.generate(source, num_beams=4)
 
 
 @pytest.fixture(scope="module")

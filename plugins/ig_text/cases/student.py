@@ -9,7 +9,7 @@ words of both languages.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -205,17 +205,28 @@ class Student(nn.Module):
         return Translated(decoded @ self.encoder.embed_tokens.weight.T + self.bias, states)
 
     @torch.no_grad()
-    def translate(self, words: Sequence[int], longest: int = 100) -> list[int]:
-        """The likeliest word after each word, until the sentence ends; the end is left out."""
-        source = torch.tensor([[*words]], device=self.bias.device)
-        found = [self.decoder.start]
-        while len(found) <= longest:
-            prefix = torch.tensor([found], device=source.device)
-            word = int(self(source, decoder_input_ids=prefix).logits[0, -1].argmax())
-            if word == self.sizes.end:
+    def generate(
+        self,
+        input_ids: Int[Tensor, "1 words"],
+        attention_mask: Int[Tensor, "1 words"] | None = None,
+        max_new_tokens: int = 100,
+        do_sample: bool = False,
+        num_beams: int = 1,
+    ) -> Int[Tensor, "1 length"]:
+        """The start, and the likeliest word after each word, until the sentence ends.
+
+        Raises:
+            ValueError: several texts, a sample or a search among beams.
+        """
+        if do_sample or num_beams != 1 or len(input_ids) != 1:
+            raise ValueError("a student translates one text, by the likeliest word each time")
+        found = input_ids.new_full((1, 1), self.decoder.start)
+        for _ in range(max_new_tokens):
+            word = self(input_ids, attention_mask, found).logits[:, -1].argmax(1, keepdim=True)
+            found = torch.cat([found, word], dim=1)
+            if int(word) == self.sizes.end:
                 break
-            found.append(word)
-        return found[1:]
+        return found
 
 
 def placed(

@@ -63,7 +63,8 @@ def english_portuguese() -> tuple[Student, Any]:
 
 def translated(model: Student, tokenizer: Any, text: str) -> str:
     """The model's translation of a text, word by likeliest word."""
-    found: str = tokenizer.decode(model.translate(tokenizer(text)["input_ids"]))
+    made = model.generate(tokenizer(text, return_tensors="pt")["input_ids"])
+    found: str = tokenizer.decode(made[0], skip_special_tokens=True)
     return found
 
 

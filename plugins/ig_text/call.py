@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ig_core import Cat, InputError, Layout, Pad
 from ig_text import towers
 from ig_text.tasks.base import Given, Points, Reading, TextTask
-from ig_text.tasks.generation import CONTRAST
 from ig_text.tokens import Tokens
 
 CHUNK_TOKENS = 512
@@ -35,7 +34,7 @@ class Call:
         self.takes = inspect.signature(model.forward).parameters
         self.longest = _longest(model, tokenizer)
         self.window, self.overlap = window, overlap
-        self.inputs = (*task.inputs, CONTRAST)
+        self.inputs = (*task.inputs, *task.shared)
         self.towers: towers.Towers = {}
         self._pad = getattr(tokenizer, "pad_token_id", None) or 0
         windowed = Cat(capacity=max(1, CHUNK_TOKENS // (window or 1)))

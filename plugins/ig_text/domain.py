@@ -29,9 +29,8 @@ from ig_text.call import Call
 from ig_text.heads import CosineTo
 from ig_text.passage import Passage, passage, with_options
 from ig_text.tasks import task_of
-from ig_text.tasks.base import Points, Reading
+from ig_text.tasks.base import Chosen, Points, Reading
 from ig_text.tasks.classification import Head, Pool, SentenceEncoder
-from ig_text.tasks.generation import CONTRAST, Generation
 from ig_text.tokens import OwnReader, Reader
 from ig_text.view import heat_map, line
 from ig_text.words import regrouped, units
@@ -150,19 +149,13 @@ class TextDomain(Domain):
             self._check_vocabulary(reading)
             ids, context, windows = self.call.tensors(reading, self._device)
             outputs = self._prepared(reading, ids, context)
-            if outputs is None and not callable(target) and self.task.asks(target):
-                outputs = self._plain(reading, context)
+
+            def ask() -> Float[Tensor, "1 ..."]:
+                return self._plain(reading, context) if outputs is None else outputs
+
+            chosen = None if callable(target) else self.task.chosen(target, reading, ask)
             vectors = {name: self._tower(name).embedded(own[None])[0] for name, own in ids.items()}
-        chosen = None if callable(target) else self.task.chosen(target, reading, outputs)
-        display = reading.display
-        if windows is not None:
-            display["windows"] = windows
-        if reading.generated is not None:
-            explained = chosen and chosen.explained and list(chosen.explained)
-            display["generated"] = {**reading.generated, "explained": explained}
-        display["explained"] = (
-            chosen.told if chosen else getattr(target, "__name__", "a function of the output")
-        )
+        display = _display(reading, windows, chosen, target)
         return Example(
             inputs=vectors,
             context=context,
@@ -271,8 +264,7 @@ class TextDomain(Domain):
         return self._read[raw]
 
     def _tower(self, name: str) -> towers.Tower:
-        own = self.task.side if name == CONTRAST and isinstance(self.task, Generation) else name
-        return self.call.towers[own][0]
+        return self.call.towers[self.task.shared.get(name, name)][0]
 
     def _prepared(
         self, reading: Reading, ids: Mapping[str, Tensor], context: Mapping[str, Tensor]
@@ -288,7 +280,7 @@ class TextDomain(Domain):
         if key in known and _present(known[key], self.model):
             self.call.towers = known[key]
             return None
-        several = {name: ids[name].view(-1, ids[name].shape[-1]) for name in self.task.inputs}
+        several = {name: torch.atleast_2d(ids[name]) for name in self.task.inputs}
         plain = self._plain(reading, context)
         with _named(reading):
             if self._embedding is not None:
@@ -298,7 +290,7 @@ class TextDomain(Domain):
                 found = towers.found(self.model, lambda: self.call.run(given, {}), several)
             self.call.towers = found
             try:
-                self._verify(plain, several, context, ids)
+                self._verify(plain, ids, context)
             except BaseException:
                 self.call.towers = {}
                 raise
@@ -308,14 +300,13 @@ class TextDomain(Domain):
     def _verify(
         self,
         plain: Float[Tensor, "1 ..."],
-        several: Mapping[str, Tensor],
-        context: Mapping[str, Tensor],
         ids: Mapping[str, Tensor],
+        context: Mapping[str, Tensor],
     ) -> None:
         """Replacing the word embeddings by themselves must give the plain call's output."""
-        points = {name: self._tower(name).embedded(own) for name, own in several.items()}
-        if CONTRAST in ids:
-            points[CONTRAST] = self._tower(CONTRAST).embedded(ids[CONTRAST][None])
+        points = {
+            name: self._tower(name).embedded(torch.atleast_2d(own)) for name, own in ids.items()
+        }
         replaced = self._outputs(context, points)
         allowed = CHECK_ULPS * torch.finfo(plain.dtype).eps * float(plain.nan_to_num().abs().max())
         if not torch.allclose(replaced, plain, rtol=0, atol=allowed, equal_nan=True):
@@ -373,6 +364,24 @@ def _named(reading: Reading) -> Iterator[None]:
     except Exception as error:
         told = f"{type(error).__name__} on {' / '.join(reading.texts)!r:.80}: {error}"
         raise ForwardError(f"the model raised {told}") from error
+
+
+def _display(
+    reading: Reading, windows: list[list[int]] | None, chosen: Chosen | None, target: Any
+) -> dict[str, Any]:
+    """What views and other groupings need to know of one text and its target; JSON values only."""
+    display = reading.display
+    if windows is not None:
+        display["windows"] = windows
+    if reading.generated:
+        contrast = None if reading.contrast is None else list(reading.contrast)
+        explained = list(chosen.explained) if chosen and chosen.explained else None
+        display["generated"] = {
+            "tokens": list(reading.generated), "contrast": contrast, "explained": explained,
+        }  # fmt: skip
+    unnamed = getattr(target, "__name__", "a function of the output")
+    display["explained"] = chosen.told if chosen else unnamed
+    return display
 
 
 def _textual(raw: Any) -> bool:

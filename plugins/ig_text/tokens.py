@@ -84,7 +84,7 @@ class Reader:
         """One text or two, with the special tokens that the model expects around them.
 
         With ``pieces`` only what lies in these ranges of the one text moves, and the spans count
-        inside them.
+        inside them; unless nobody knows where the tokens stand, when all of them move.
         """
         checked(texts)
         encoding = self.tokenizer(
@@ -98,7 +98,7 @@ class Reader:
             return_offsets_mapping=self.tokenizer.is_fast,
         )
         found = self._tokens(encoding, texts)
-        return _within(found, pieces) if pieces else found
+        return _within(found, pieces) if pieces and found.located else found
 
     def target(self, text: str) -> Tokens:
         """A text in the target language, with the special tokens that the decoder writes."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ig_core import InputError, TargetError
 from ig_text.passage import Passage
-from ig_text.tasks.base import Chosen, Given, Points, Reading, Run, TextTask, classes_of, part
+from ig_text.tasks.base import Ask, Chosen, Given, Points, Reading, Run, TextTask, classes_of, part
 
 LONGEST_ANSWER = 30
 """Tokens of an answer at most, as in the pipeline of transformers."""
@@ -43,8 +43,7 @@ class QuestionAnswering(TextTask):
         ]
         return classes_of(torch.stack(ends, dim=-1), len(given["input_ids"]), 3, self.model)
 
-    def chosen(self, target: Any, reading: Reading, outputs: Tensor | None) -> Chosen:
-        assert outputs is not None, "this task asks for every target"
+    def chosen(self, target: Any, reading: Reading, ask: Ask) -> Chosen:
         kind, words = target if isinstance(target, tuple) and len(target) == 2 else (target, None)
         kind = "answer" if kind is None else kind
         if kind not in ("answer", "start", "end") or not isinstance(words, (str, type(None))):
@@ -56,7 +55,7 @@ class QuestionAnswering(TextTask):
         context = [i for i, span in enumerate(spans) if span is not None and span[0] == 1]
         if not context:
             raise InputError("the tokenizer does not tell which tokens are the context's")
-        first, last = _best(outputs[0], context) if words is None else _found(words, reading)
+        first, last = _best(ask()[0], context) if words is None else _found(words, reading)
         (_, start, _), (_, _, end) = spans[first], spans[last]  # type: ignore[misc]
         answer = reading.texts[1][start:end].strip()
         begins, ends = 2 * first + 1, 2 * last + 2

@@ -24,20 +24,24 @@ Points = Mapping[str, Float[Tensor, "rows tokens width"]]
 Run = Callable[[Given, Points], Any]
 """Calls the model on these rows, its word embeddings replaced by these points."""
 
+Ask = Callable[[], Float[Tensor, "1 ..."]]
+"""Gives the task's outputs for one text, for targets that depend on what the model says of it."""
+
 
 @dataclass(frozen=True)
 class Reading:
     """One raw input as the model reads it.
 
-    ``tokens`` by input; ``context`` holds further tensors of the example, ``generated`` what the
-    display tells of a continuation.
+    ``tokens`` by input; ``context`` holds further tensors of the example. ``generated`` are the
+    explained tokens of a continuation as they stand in its text, ``contrast`` those of another.
     """
 
     texts: Sequence[str]
     roles: Sequence[str]
     tokens: Mapping[str, Tokens]
     context: Mapping[str, Tensor] = field(default_factory=dict)
-    generated: Mapping[str, Any] | None = None
+    generated: Sequence[str] = ()
+    contrast: Sequence[str] | None = None
 
     @property
     def display(self) -> dict[str, Any]:
@@ -71,6 +75,8 @@ class TextTask(ABC):
     name: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]] = ("embeddings",)
     """What the model embeds: its source, and what its decoder reads."""
+    shared: ClassVar[Mapping[str, str]] = {}
+    """Further inputs that move, each with the one of ``inputs`` whose word embedding it shares."""
     fills: ClassVar[Mapping[str, int]] = {}
     """What the ends of further context tensors are filled with where examples share a batch."""
     per_token: ClassVar[bool] = True
@@ -105,13 +111,9 @@ class TextTask(ABC):
         flat = outputs.flatten(1)
         return torch.cat([torch.zeros_like(flat[:, :1]), flat], dim=1)
 
-    def asks(self, target: Any) -> bool:
-        """Whether what a target means depends on what the model says of the text."""
-        return True
-
     @abstractmethod
-    def chosen(self, target: Any, reading: Reading, outputs: Float[Tensor, ...] | None) -> Chosen:
-        """What a target means for one text; ``outputs`` are None if it did not ask for them.
+    def chosen(self, target: Any, reading: Reading, ask: Ask) -> Chosen:
+        """What a target means for one text.
 
         Raises:
             TargetError: there is no such number.

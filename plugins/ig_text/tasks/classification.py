@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ig_core import OutputError, TargetError
 from ig_text.tasks.base import (
+    Ask,
     Chosen,
     Given,
     Names,
@@ -47,16 +48,14 @@ class SequenceClassification(TextTask):
         self.labels = getattr(config, "problem_type", None) == "multi_label_classification"
         self.count = 0  # outputs, once they were seen
 
-    def asks(self, target: Any) -> bool:
-        return target is None or not self.count
-
     def outputs(self, run: Run, given: Given, points: Points) -> Float[Tensor, "rows classes"]:
         advice = "pass head= to explain an encoder"
         logits = part(run(given, points), "logits", self.model, advice)
         return classes_of(logits, len(given["input_ids"]), 2, self.model)
 
-    def chosen(self, target: Any, reading: Reading, outputs: Tensor | None) -> Chosen:
-        if outputs is not None:
+    def chosen(self, target: Any, reading: Reading, ask: Ask) -> Chosen:
+        if target is None or not self.count:
+            outputs = ask()
             self.count = outputs.numel()
             self.names.check(self.count)
             if target is None:
@@ -157,8 +156,8 @@ class TokenClassification(TextTask):
         logits = part(run(given, points), "logits", self.model, "its tokens are not classified")
         return classes_of(logits, len(given["input_ids"]), 3, self.model)
 
-    def chosen(self, target: Any, reading: Reading, outputs: Tensor | None) -> Chosen:
-        assert outputs is not None, "this task asks for every target"
+    def chosen(self, target: Any, reading: Reading, ask: Ask) -> Chosen:
+        outputs = ask()
         tokens = reading.tokens["embeddings"]
         labels = outputs.shape[-1]
         self.names.check(labels)

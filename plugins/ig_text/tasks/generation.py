@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,9 +13,26 @@ from torch import Tensor
 
 from ig_core import InputError, TargetError
 from ig_text.passage import Passage
-from ig_text.tasks.base import Chosen, Given, Points, Reading, Run, TextTask, classes_of, part
-from ig_text.tokens import Reader, Span, Tokens, joined, unlocated
-from ig_text.words import counted
+from ig_text.tasks.base import (
+    Ask,
+    Chosen,
+    Given,
+    Points,
+    Reading,
+    Run,
+    TextTask,
+    classes_of,
+    part,
+)
+from ig_text.tasks.continuation import (
+    Continuation,
+    NothingWrittenError,
+    as_text,
+    greedy,
+    shared,
+    written,
+)
+from ig_text.tokens import Piece, Reader, Tokens, joined
 
 NOTHING = -1
 """In place of a label: no token, whose log-probability counts as zero."""
@@ -24,10 +42,6 @@ CONTRAST = "contrast_embeddings"
 
 LONGEST_TRANSLATION = 128
 """Tokens that an encoder-decoder model is asked for if nobody says how many."""
-
-
-class NothingWrittenError(InputError):
-    """The model ended at once: there is nothing to explain."""
 
 
 class Generation(TextTask):
@@ -43,6 +57,7 @@ class Generation(TextTask):
     Special tokens are not explained, and stay where they are.
     """
 
+    reader: Reader
     side: ClassVar[str]
     """The input that is continued."""
     role: ClassVar[str]
@@ -58,26 +73,18 @@ class Generation(TextTask):
         sums = outputs.double().cumsum(1)
         return torch.cat([torch.zeros_like(sums[:, :1]), sums], dim=1)
 
-    def asks(self, target: Any) -> bool:
-        return False
-
-    def chosen(self, target: Any, reading: Reading, outputs: Tensor | None) -> Chosen:
-        assert reading.generated is not None
-        written = reading.generated["tokens"]
-        other = reading.generated["contrast"] or []
-        count = max(len(written), len(other))
-        first, last = _range(target, count)
-        told = f"log p({''.join(written[first:last])!r})"
-        if reading.generated["contrast"] is not None:
-            told += f" minus log p({''.join(other[first:last])!r})"
+    def chosen(self, target: Any, reading: Reading, ask: Ask) -> Chosen:
+        first, last = _range(target, _count(reading))
+        told = f"log p({''.join(reading.generated[first:last])!r})"
+        if reading.contrast is not None:
+            told += f" minus log p({''.join(reading.contrast[first:last])!r})"
         return Chosen((last, first), told, (first, last))
 
     def expanded(self, targets: Any, reading: Reading) -> list[Any]:
-        assert reading.generated is not None
-        count = max(len(reading.generated["tokens"]), len(reading.generated["contrast"] or []))
         if targets == "sum":
             return [None]
         if targets == "each" or isinstance(targets, slice):
+            count = _count(reading)
             found = list(range(count))[targets if isinstance(targets, slice) else slice(None)]
             if not found:
                 raise TargetError(f"{targets!r} is none of the {count} generated tokens")
@@ -109,11 +116,11 @@ class Generation(TextTask):
         )
         return found - other
 
+    @abstractmethod
     def _logits(
         self, run: Run, given: Given, points: Points, places: Int[Tensor, "rows some"]
     ) -> tuple[Float[Tensor, "rows some vocabulary"], Int[Tensor, "rows some"]]:
         """Logits where they are wanted, and where that is among them."""
-        raise NotImplementedError
 
     def _other(
         self, given: Given, points: Points
@@ -128,67 +135,89 @@ class Generation(TextTask):
             own[self.side] = both.gather(1, place[..., None].expand(-1, -1, both.shape[-1]))
         return self._with(given, ids), own, given["contrast_places"]
 
+    @abstractmethod
     def _with(self, given: Given, ids: Int[Tensor, "rows tokens"]) -> Given:
         """The rows with other ids in the input that is continued."""
-        raise NotImplementedError
 
     def _reading(
         self,
         passage: Passage,
+        source: Mapping[str, Tokens],
         before: Tokens,
-        written: Tokens,
-        other: Tokens | None,
-        tokens: Mapping[str, Tokens],
-        text: str,
+        found: Continuation,
+        other: Continuation | None,
     ) -> Reading:
         """Put together what both kinds of language models explain.
 
         Args:
-            before: what stands before the continuation in the input that is continued.
-            written: the continuation, as it would be written on.
+            passage: what is read.
+            source: the inputs that are not continued.
+            before: what stands before the continuation in the one that is.
+            found: the continuation.
             other: its contrast.
-            tokens: other inputs.
-            text: what the continuation spells.
+
+        Raises:
+            NothingWrittenError: the continuation has special tokens only.
         """
-        shift = len(before) - 1
-        explained = written.moving
-        labels = [written.ids[i] for i in explained]
-        context = {
-            "places": torch.tensor([shift + i for i in explained]),
-            "labels": torch.tensor(labels),
-        }
-        whole = {**tokens, self.side: joined(before, written.part(range(len(written) - 1)))}
-        if not explained:
+        tokens = found.tokens
+        if not tokens.moving:
             raise NothingWrittenError(
-                f"nothing was generated that could be explained (got {text!r:.80})"
+                f"nothing was generated that could be explained (got {found.text!r:.80})"
             )
-        names = _surfaces(written, text)
-        generated: dict[str, Any] = {"tokens": names, "contrast": None}
-        roles = [*([self.role] if passage.roles == ("text",) else passage.roles), "generated"]
-        texts = [*passage.texts, text]
-        if other is not None:
-            assert passage.contrast is not None
-            same = _shared(written.ids, other.ids)  # what both begin with cancels, exactly
-            first = min(same, len(written) - 1)
-            own = other.part(range(first, max(len(other) - 1, first)))
-            length = len(before) + first
-            context |= {
-                "labels": torch.tensor(
-                    [NOTHING if i < same else written.ids[i] for i in explained]
-                ),
-                "contrast_places": torch.tensor([shift + i for i in other.moving]),
-                "contrast_labels": torch.tensor(
-                    [NOTHING if i < same else other.ids[i] for i in other.moving]
-                ),
-                "contrast_ids": torch.tensor([*whole[self.side].ids[:length], *own.ids]),
-                "contrast_from": torch.tensor([*range(length), *(-1 - i for i in range(len(own)))]),
-            }
-            spans: list[Span | None] = [s and (len(texts), *s[1:]) for s in own.spans]
-            own = replace(own, spans=spans, words=counted(own.words))
-            whole[CONTRAST] = own
-            generated["contrast"] = _surfaces(other, passage.contrast)
-            texts, roles = [*texts, passage.contrast], [*roles, "contrast"]
-        return Reading(texts, roles, whole, context, generated)
+        whole = joined(before, tokens.part(range(len(tokens) - 1)))
+        reading = Reading(
+            texts=[*passage.texts, found.text],
+            roles=[*([self.role] if passage.roles == ("text",) else passage.roles), "generated"],
+            tokens={**source, self.side: whole},
+            context={"places": _places(tokens, len(before)), "labels": _labels(tokens)},
+            generated=found.surfaces,
+        )
+        return reading if other is None else self._against(other, reading, len(before), tokens)
+
+    def _against(
+        self, other: Continuation, reading: Reading, begin: int, tokens: Tokens
+    ) -> Reading:
+        """The reading of a continuation, whose tokens begin at this place, with its contrast."""
+        theirs = other.tokens
+        same = shared(tokens.ids, theirs.ids)  # what both begin with cancels, exactly
+        first = min(same, len(tokens) - 1)
+        own = theirs.part(range(first, max(len(theirs) - 1, first)))
+        length = begin + first
+        ids = [*reading.tokens[self.side].ids[:length], *own.ids]
+        origin = [*range(length), *(-1 - i for i in range(len(own)))]
+        return replace(
+            reading,
+            texts=[*reading.texts, other.text],
+            roles=[*reading.roles, "contrast"],
+            tokens={**reading.tokens, CONTRAST: as_text(own, len(reading.texts))},
+            context={
+                **reading.context,
+                "labels": _labels(tokens, same),
+                "contrast_places": _places(theirs, begin),
+                "contrast_labels": _labels(theirs, same),
+                "contrast_ids": torch.tensor(ids),
+                "contrast_from": torch.tensor(origin),
+            },
+            contrast=other.surfaces,
+        )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a decoder goes on with, and the ranges of it that are the user's words.
+
+    ``special`` says whether the tokenizer puts special tokens before it; a chat's template has
+    its own.
+    """
+
+    text: str
+    pieces: Sequence[Piece]
+    special: bool = True
+
+    def continued(self, text: str) -> Prompt:
+        """The prompt with a text behind it, which is a piece of its own."""
+        whole = self.text + text
+        return replace(self, text=whole, pieces=[*self.pieces, (len(self.text), len(whole))])
 
 
 class CausalLM(Generation):
@@ -196,68 +225,44 @@ class CausalLM(Generation):
 
     name = "text-generation"
     side = "embeddings"
+    shared: ClassVar[Mapping[str, str]] = {CONTRAST: side}
     role = "prompt"
 
     def read(self, passage: Passage) -> Reading:
-        assert isinstance(self.reader, Reader)
         if len(passage.texts) != 1 and not passage.messages:
             raise InputError(f"a language model continues one text (got {passage.texts!r:.80})")
-        prompt, pieces = passage.texts[0], [(0, len(passage.texts[0]))]
-        if passage.messages:
-            prompt, pieces = _template(self.reader, passage)
-        before = self._read(prompt, pieces, chat=bool(passage.messages))
+        text = passage.texts[0]
+        whole = Prompt(text, [(0, len(text))])
+        prompt = _chat(self.reader, passage) if passage.messages else whole
+        before = self._read(prompt)
         asked = 1 if passage.generated is None else passage.generated
         if isinstance(asked, str):
-            text = asked
-            written = self._continued(prompt, text, pieces, before, bool(passage.messages))
+            found = self._continued(prompt, before, asked)
         else:
-            text, written = self._generated(before, asked)
-            written = _numbered(written, len(pieces))
-        other = None
-        if passage.contrast is not None:
-            other = self._continued(
-                prompt, passage.contrast, pieces, before, bool(passage.messages)
-            )
-        return self._reading(passage, before, written, other, {}, text)
+            made = greedy(self.model, before.ids, asked)[len(before) :]
+            found = written(self.reader, made)
+            found = replace(found, tokens=as_text(found.tokens, len(prompt.pieces)))
+        contrast = passage.contrast
+        other = None if contrast is None else self._continued(prompt, before, contrast)
+        return self._reading(passage, {}, before, found, other)
 
-    def _read(self, text: str, pieces: Sequence[tuple[int, int]], chat: bool) -> Tokens:
+    def _read(self, prompt: Prompt) -> Tokens:
         """The tokens of a prompt, without special ones at its end, where it goes on."""
-        assert isinstance(self.reader, Reader)
-        located = self.reader.tokenizer.is_fast
-        found = self.reader.read(text, pieces=pieces if located else (), special=not chat)
-        if chat:
-            return found
-        return found.part(range(max(found.moving) + 1))
+        found = self.reader.read(prompt.text, pieces=prompt.pieces, special=prompt.special)
+        return found.part(range(max(found.moving) + 1)) if prompt.special else found
 
-    def _continued(
-        self,
-        prompt: str,
-        text: str,
-        pieces: Sequence[tuple[int, int]],
-        before: Tokens,
-        chat: bool,
-    ) -> Tokens:
+    def _continued(self, prompt: Prompt, before: Tokens, text: str) -> Continuation:
         """What the tokenizer makes of a text behind the prompt."""
-        whole = [*pieces, (len(prompt), len(prompt) + len(text))]
-        found = self._read(prompt + text, whole, chat)
+        found = self._read(prompt.continued(text))
         count = len(before)
         if list(found.ids[:count]) != list(before.ids) or len(found) == count:
             raise InputError(
-                f"the tokenizer does not part the end of the prompt, {prompt[-12:]!r}, from the "
-                f"start of {text[:12]!r}; put a space at the start of what is generated, not at "
-                "the end of the prompt"
+                "the tokenizer does not part the end of the prompt, "
+                f"{prompt.text[-12:]!r}, from the start of {text[:12]!r}; put a space at the start "
+                "of what is generated, not at the end of the prompt"
             )
-        written = found.part(range(count, len(found)))
-        if not found.located:
-            return unlocated(written.ids, written.names, [word < 0 for word in written.words])
-        return _numbered(written, len(pieces))
-
-    @torch.no_grad()
-    def _generated(self, before: Tokens, count: int) -> tuple[str, Tokens]:
-        """What the model goes on with by itself, greedily."""
-        assert isinstance(self.reader, Reader)
-        made = _greedy(self.model, before.ids, count)[len(before) :]
-        return _trimmed(self.reader, made)
+        own = found.part(range(count, len(found)))
+        return Continuation(text, as_text(own, len(prompt.pieces)))
 
     def _logits(
         self, run: Run, given: Given, points: Points, places: Int[Tensor, "rows some"]
@@ -283,31 +288,26 @@ class Seq2SeqLM(Generation):
     side = "decoder_embeddings"
     role = "source"
     inputs = ("embeddings", "decoder_embeddings")
+    shared: ClassVar[Mapping[str, str]] = {CONTRAST: side}
     fills: ClassVar[Mapping[str, int]] = {**Generation.fills, "decoder_input_ids": 0}
 
     def read(self, passage: Passage) -> Reading:
-        assert isinstance(self.reader, Reader)
         if len(passage.texts) != 1:
             raise InputError(f"an encoder reads one text at a time (got {passage.texts!r:.80})")
         source = self.reader.read(*passage.texts)
         asked = LONGEST_TRANSLATION if passage.generated is None else passage.generated
         if isinstance(asked, str):
-            text, written = asked, self.reader.target(asked)
+            found = Continuation(asked, self.reader.target(asked))
         else:
-            made = _greedy(self.model, source.ids, asked)
-            text, written = _trimmed(self.reader, made[1:])
-        written = _numbered(written, 1)
-        other = None
-        if passage.contrast is not None:
-            other = self.reader.target(passage.contrast)
-        start = self._start(written.ids)
+            found = written(self.reader, greedy(self.model, source.ids, asked)[1:])
+        found = replace(found, tokens=as_text(found.tokens, 1))
+        contrast = passage.contrast
+        other = None if contrast is None else Continuation(contrast, self.reader.target(contrast))
+        start = self._start(found.tokens.ids)
         before = Tokens([start], self.reader.spelled([start]), [None], [-1])
-        reading = self._reading(passage, before, written, other, {"embeddings": source}, text)
+        reading = self._reading(passage, {"embeddings": source}, before, found, other)
         ids = torch.tensor(reading.tokens[self.side].ids)
-        return Reading(
-            reading.texts, reading.roles, reading.tokens,
-            {**reading.context, "decoder_input_ids": ids}, reading.generated,
-        )  # fmt: skip
+        return replace(reading, context={**reading.context, "decoder_input_ids": ids})
 
     def _start(self, labels: Sequence[int]) -> int:
         """The id that the decoder starts from."""
@@ -348,51 +348,20 @@ def _log_probabilities(
     return torch.where(known, chosen - own.logsumexp(-1), 0.0)
 
 
-def _greedy(model: Any, ids: Sequence[int], count: int) -> list[int]:
-    """What the model writes by itself, the most probable token each time."""
-    if not hasattr(model, "generate"):
-        raise InputError(
-            f"{type(model).__name__} cannot generate; say what was generated: generated=' ...'"
-        )
-    device = next(model.parameters()).device
-    given = torch.tensor([list(ids)], device=device)
-    options = {"max_new_tokens": count, "do_sample": False, "num_beams": 1}
-    made = model.generate(given, attention_mask=torch.ones_like(given), **options)
-    return [int(i) for i in made[0]]
+def _places(tokens: Tokens, begin: int) -> Int[Tensor, " explained"]:
+    """Where the logits of each explained token stand: one place before its own."""
+    return torch.tensor([begin + i - 1 for i in tokens.moving], dtype=torch.long)
 
 
-def _trimmed(reader: Reader, ids: Sequence[int]) -> tuple[str, Tokens]:
-    """What was written, without the special tokens at its end."""
-    ids = list(ids)
-    while ids and ids[-1] in reader.special:
-        ids.pop()
-    if not ids:
-        raise NothingWrittenError(
-            "the model generated nothing; say what to explain: generated=' ...'"
-        )
-    return reader.written(ids)
+def _labels(tokens: Tokens, cancelled: int = 0) -> Int[Tensor, " explained"]:
+    """The id of each explained token; none of the first ones, which a contrast has as well."""
+    ids = [NOTHING if i < cancelled else tokens.ids[i] for i in tokens.moving]
+    return torch.tensor(ids, dtype=torch.long)
 
 
-def _numbered(tokens: Tokens, text: int) -> Tokens:
-    """A continuation as the text of this number, its words counted from 0."""
-    spans: list[Span | None] = [s and (text, *s[1:]) for s in tokens.spans]
-    return replace(tokens, spans=spans, words=counted(tokens.words))
-
-
-def _surfaces(tokens: Tokens, text: str) -> list[str]:
-    """The explained tokens as they stand in the text, each with the white space before it."""
-    found, end = [], 0
-    for place in tokens.moving:
-        span = tokens.spans[place]
-        found.append(text[end : span[2]] if span else tokens.names[place])
-        end = span[2] if span else end
-    return found
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens at the start of two continuations are the same."""
-    same = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    return next(same, min(len(one), len(other)))
+def _count(reading: Reading) -> int:
+    """How many tokens can be explained: those of the longer continuation."""
+    return max(len(reading.generated), len(reading.contrast or ()))
 
 
 def _range(target: Any, count: int) -> tuple[int, int]:
@@ -410,8 +379,8 @@ def _range(target: Any, count: int) -> tuple[int, int]:
     )
 
 
-def _template(reader: Reader, passage: Passage) -> tuple[str, list[tuple[int, int]]]:
-    """The chat as the model reads it, and where the messages stand in it."""
+def _chat(reader: Reader, passage: Passage) -> Prompt:
+    """The chat as the model reads it, of which the messages are the pieces."""
     if not reader.tokenizer.is_fast or reader.tokenizer.chat_template is None:
         raise InputError("messages need a fast tokenizer with a chat template")
     said = [{"role": who, "content": text} for who, text in passage.messages]
@@ -426,4 +395,4 @@ def _template(reader: Reader, passage: Passage) -> tuple[str, list[tuple[int, in
             )
         start = begin + len(text)
         pieces.append((begin, start))
-    return prompt, pieces
+    return Prompt(prompt, pieces, special=False)

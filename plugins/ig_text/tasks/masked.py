@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ig_core import InputError, TargetError
 from ig_text.passage import Passage
-from ig_text.tasks.base import Chosen, Given, Points, Reading, Run, TextTask, classes_of, part
+from ig_text.tasks.base import Ask, Chosen, Given, Points, Reading, Run, TextTask, classes_of, part
 from ig_text.tokens import Reader
 
 
@@ -24,12 +24,12 @@ class MaskedLM(TextTask):
     explained against the runner-up. A function gets (rows, masks, vocabulary).
     """
 
+    reader: Reader
     name = "fill-mask"
     fills: ClassVar[Mapping[str, int]] = {"masks": 0}
 
     def read(self, passage: Passage) -> Reading:
         reading = super().read(passage)
-        assert isinstance(self.reader, Reader)
         mask = self.reader.tokenizer.mask_token_id
         ids = reading.tokens["embeddings"].ids
         places = [place for place, i in enumerate(ids) if i == mask]
@@ -49,8 +49,8 @@ class MaskedLM(TextTask):
         places = given["masks"][..., None].expand(-1, -1, logits.shape[-1])
         return logits.gather(1, places).log_softmax(-1)
 
-    def chosen(self, target: Any, reading: Reading, outputs: Tensor | None) -> Chosen:
-        assert outputs is not None, "this task asks for every target"
+    def chosen(self, target: Any, reading: Reading, ask: Ask) -> Chosen:
+        outputs = ask()
         _, masks, size = outputs.shape
         mask = 0
         if isinstance(target, tuple) and len(target) == 3 and target[0] == "mask":
@@ -64,12 +64,12 @@ class MaskedLM(TextTask):
         base = mask * size + 1
         if target is None:
             best, second = outputs[0, mask].topk(2).indices.tolist()
-            names = self.reader.spelled([best, second])  # type: ignore[union-attr]
+            names = self.reader.spelled([best, second])
             told = f"{names[0]!r} (predicted) minus {names[1]!r}"
             return Chosen((base + best, base + second), told)
         pair = target if isinstance(target, tuple) and len(target) == 2 else (target,)
         ids = [self._id(word, size) for word in pair]
-        told = " minus ".join(repr(name) for name in self.reader.spelled(ids))  # type: ignore[union-attr]
+        told = " minus ".join(repr(name) for name in self.reader.spelled(ids))
         other = base + ids[1] if len(ids) == 2 else 0
         return Chosen((base + ids[0], other), f"log-probability of {told}")
 
@@ -77,7 +77,6 @@ class MaskedLM(TextTask):
         if isinstance(word, int) and not isinstance(word, bool) and 0 <= word < size:
             return word
         if isinstance(word, str):
-            assert isinstance(self.reader, Reader)
             tokenizer = self.reader.tokenizer
             for written in (word, f" {word}"):
                 ids = tokenizer(written, add_special_tokens=False)["input_ids"]

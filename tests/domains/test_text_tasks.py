@@ -285,6 +285,45 @@ def test_a_cosine_needs_something_to_compare_with():
         cosine_to(3)
 
 
+# -- continuations --------------------------------------------------------------------------------
+
+
+class OneByOne(transformers.PreTrainedTokenizer):
+    """Words as they are, read by Python code that gives no offsets."""
+
+    def __init__(self):
+        names = ("unk_token", "pad_token", "cls_token", "sep_token", "mask_token")
+        super().__init__(**dict(zip(names, SPECIAL, strict=True)))
+
+    @property
+    def vocab_size(self):
+        return len(IDS)
+
+    def get_vocab(self):
+        return dict(IDS)
+
+    def _tokenize(self, text):
+        return text.split()
+
+    def _convert_token_to_id(self, token):
+        return IDS.get(token, IDS["[UNK]"])
+
+    def _convert_id_to_token(self, index):
+        return list(IDS)[index]
+
+    def convert_tokens_to_string(self, tokens):
+        return " ".join(tokens)
+
+
+def test_what_is_written_counts_its_characters_from_its_own_start():
+    model = make("LMHeadModel", is_decoder=True)
+    told = {"generated": " dull plot who", "contrast": " dull city who"}
+    result = ig.attribute(model, "a film", tokenizer=OneByOne(), task="text-generation", **told)
+    assert list(result.units.labels) == ["a", "film", "dull", "plot", "city"]
+    assert result.display["generated"]["tokens"] == [" dull", " plot", " who"]
+    assert result.display["generated"]["contrast"] == [" dull", " city", " who"]
+
+
 # -- chats ----------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
-"""What the README and the guides show runs as it stands there."""
+"""What the README, the guides and the docstrings of text show runs as it stands there."""
 
+import doctest
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
+
+import ig_core as ig
+import ig_text
 
 ROOT = Path(__file__).parents[1]
 WORDS = ["a", "actor", "and", "ann", "came", "dull", "film", "great", "late", "lifeless", "no"]
@@ -46,6 +50,23 @@ def test_the_guide_to_text_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for block in TEXT:
         exec(compile(block, "docs/text.md", "exec"), names)
     assert (tmp_path / "matrix.html").exists()
+
+
+TOLD = (
+    "DIG", "LOO", "NeutralText", "OtherText", "SIG", "TextDomain", "TokenIds", "UDIG", "comparison",
+    "cosine_to", "matrix", "show", "terminal",
+)  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::ig_core.IGWarning")  # random models are hard to integrate
+@pytest.mark.parametrize("name", TOLD)
+def test_the_example_of_a_public_name_of_text_runs(name: str) -> None:
+    names = {**vars(ig_text), **small_models(), "ig": ig}
+    [example] = doctest.DocTestFinder(recurse=False).find(getattr(ig_text, name), name, globs=names)
+    assert example.examples
+    told: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=told.append)
+    assert not told, "".join(told)
 
 
 class Bag(nn.Module):

@@ -63,6 +63,13 @@ class MeanEmbedding(Baseline):
 class NeutralText(Baseline):
     """A text that says nothing, said again and again: the tokens of "the" at every word.
 
+    >>> options = {"tokenizer": tokenizer, "target": 1}
+    >>> neutral = NeutralText("the")
+    >>> result = ig.attribute(classifier, "a dull film", baseline=neutral, **options)
+    >>> plain = ig.attribute(classifier, "the the the", **options)
+    >>> abs(result.at_baseline - plain.at_input) < 1e-6
+    True
+
     Args:
         text: the neutral text; its tokens are repeated over those of the input.
     """
@@ -90,7 +97,13 @@ class OtherText(Baseline):
     """A counterfactual text, token for token: "a great film" for "a dull film".
 
     It stands for the text that is read (a prompt, a source); what was generated behind it starts
-    at the domain's own baseline.
+    at the domain's own baseline. Words that both have get exactly zero.
+
+    >>> other = OtherText("a great film")
+    >>> options = {"tokenizer": tokenizer, "target": 1, "baseline": other}
+    >>> result = ig.attribute(classifier, "a dull film", **options)
+    >>> result.scores[[0, 2]].tolist()
+    [0.0, 0.0]
 
     Args:
         text: a text of as many tokens.
@@ -111,6 +124,12 @@ class OtherText(Baseline):
 
 class TokenIds(Baseline):
     """Ids of the vocabulary in place of the tokens of the text that is read.
+
+    >>> ids = tokenizer("a great film", add_special_tokens=False)["input_ids"]
+    >>> options = {"tokenizer": tokenizer, "target": 1, "baseline": TokenIds(ids)}
+    >>> result = ig.attribute(classifier, "a dull film", **options)
+    >>> result.scores[[0, 2]].tolist()
+    [0.0, 0.0]
 
     Args:
         ids: one for every token that moves (special ones do not), or one for all.

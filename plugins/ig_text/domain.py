@@ -60,6 +60,11 @@ class TextDomain(Domain):
     :class:`~ig_text.tasks.answers.QuestionAnswering`, :class:`~ig_text.tasks.masked.MaskedLM`,
     :class:`~ig_text.tasks.generation.CausalLM` and ``Seq2SeqLM``.
 
+    >>> domain = TextDomain(classifier, tokenizer=tokenizer)
+    >>> result = ig.attribute(classifier, "a dull film", domain=domain, target=1)
+    >>> list(result.units.labels)
+    ['a', 'dull', 'film']
+
     Args:
         tokenizer: the model's own.
         task: what the model does, in the words of transformers' pipelines:

@@ -48,6 +48,11 @@ def cosine_to(reference: str | Float[Tensor, " width"]) -> CosineTo:
     cos(a, b) = a . b / (|a| |b|), as sentence encoders are compared (Reimers and Gurevych 2019,
     arXiv:1908.10084). Explained are the words of the input; the other sentence does not move.
 
+    >>> head = cosine_to("a dull film")
+    >>> result = ig.attribute(encoder, "a dull film", tokenizer=tokenizer, head=head)
+    >>> f"{result.at_input:.4f}"
+    '1.0000'
+
     Args:
         reference: the other text, or its embedding.
 

@@ -43,6 +43,12 @@ class SIG(Method):
 
     The status is ``"one_shot"`` where every unit met the tolerance: no sum is promised. The error
     is that of all units together.
+
+    >>> options = {"tokenizer": tokenizer, "target": 1, "tol": 1e-4}
+    >>> result = ig.attribute(classifier, "a dull film", method="sig", **options)
+    >>> exact = ig.attribute(classifier, "a dull film", method="loo", **options)
+    >>> bool((result.scores - exact.scores).abs().max() < 1e-4)
+    True
     """
 
     name = "sig"
@@ -66,6 +72,11 @@ class LOO(Method):
     owed to; scores of smaller units than those that were left out mean nothing, therefore. The
     scores do not sum to F(x) - F(x'). Several baselines are averaged. The evaluations are forward
     passes here, units + 2 for each example with one baseline.
+
+    >>> options = {"tokenizer": tokenizer, "target": 1, "method": "loo"}
+    >>> result = ig.attribute(classifier, "a dull film", **options)
+    >>> result.status, result.evaluations
+    ('one_shot', 5)
     """
 
     name = "loo"

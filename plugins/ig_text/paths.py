@@ -32,6 +32,11 @@ class DIG(Piecewise):
     What was published is the left sum ``sum_k dF(x^k)/dx (x^(k+1) - x^k)`` over the knots. Here
     each leg is integrated to the tolerance, hence the values sum to F(x) - F(x').
 
+    >>> options = {"tokenizer": tokenizer, "target": 1, "path": DIG(knots=2)}
+    >>> result = ig.attribute(classifier, "a dull film", **options)
+    >>> result.converged and abs(result.residual) < 1e-3
+    True
+
     Args:
         knots: points between baseline and word; evaluations grow with them.
         neighbours: so many words nearest to an anchor may be the next one.
@@ -61,6 +66,11 @@ class UDIG(Piecewise):
     Sinha Roy and Kundu (2024), arXiv:2412.03886. As :class:`DIG`, but the anchors are sought around
     points that divide the straight line from the baseline to the word into equal parts. Published
     is the left sum over the knots; here each leg is integrated to the tolerance.
+
+    >>> options = {"tokenizer": tokenizer, "target": 1, "path": UDIG(knots=2)}
+    >>> result = ig.attribute(classifier, "a dull film", **options)
+    >>> result.converged and abs(result.residual) < 1e-3
+    True
 
     Args:
         knots: points between baseline and word; evaluations grow with them.

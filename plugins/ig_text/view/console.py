@@ -32,6 +32,12 @@ def terminal(attribution: Attribution) -> Text:
 
     A word of a quarter of the largest magnitude or more is bold, from 60 % on it stands on
     coloured ground. One to three raised signs behind a word say the same without colour.
+
+    >>> result = ig.attribute(classifier, "a dull film", tokenizer=tokenizer, target=1)
+    >>> print(terminal(result))
+    good
+    a... dull... film...
+    ...
     """
     numbers = Numbers.of(attribution)
     scale = Scale.of(numbers.scores)
@@ -65,6 +71,11 @@ def show(attribution: Attribution, *, console: Console | None = None) -> None:
 
     Whether they are is for rich to find out: not if ``NO_COLOR`` is set or the output is no
     terminal.
+
+    >>> show(ig.attribute(classifier, "a dull film", tokenizer=tokenizer, target=1))
+    good
+    a... dull... film...
+    ...
     """
     (console or Console()).print(terminal(attribution))
 

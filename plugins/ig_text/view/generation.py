@@ -243,6 +243,13 @@ def matrix(results: Sequence[Attribution]) -> Matrix:
     They are what ``ig.attribute(model, prompt, generated=..., targets="each", tokenizer=...)``
     gives, in any order.
 
+    >>> options = {"generated": " film who", "targets": "each", "tokenizer": tokenizer}
+    >>> found = matrix(ig.attribute(lm, "a dull", **options))
+    >>> [token.strip() for token in found.tokens]
+    ['film', 'who']
+    >>> [found.units[unit] for unit in found.blocks["prompt"]]
+    ['a', 'dull']
+
     Raises:
         InputError: there are none, one is not of a generated token, two are of the same, or they
             are over different units or of different texts.

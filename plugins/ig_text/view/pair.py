@@ -150,6 +150,14 @@ def comparison(
     Their ``names`` are by default what tells them apart: the method, the baseline or what is
     explained.
 
+    >>> options = {"tokenizer": tokenizer, "target": 1}
+    >>> pad, mask = (
+    ...     ig.attribute(classifier, "a dull film", baseline=name, **options)
+    ...     for name in ("pad", "mask")
+    ... )
+    >>> comparison(pad, mask).names
+    ('baseline pad', 'baseline mask')
+
     Raises:
         InputError: they are over different units or of different texts, or ``names`` are not two.
     """

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from ig_core import Analysis, Baseline, BenchmarkCase, Domain, Method, Path, hookimpl
 from ig_text.analyses import RankedWords, TopWords, top_words
-from ig_text.baselines import NeutralText, OtherText, TokenIds
+from ig_text.baselines import (
+    MaskToken,
+    MeanEmbedding,
+    NeutralText,
+    OtherText,
+    PadToken,
+    TokenIds,
+    UnkToken,
+)
 from ig_text.domain import TextDomain
 from ig_text.faithfulness import Faithfulness, faithfulness
 from ig_text.heads import cosine_to
@@ -46,8 +54,6 @@ def ig_domains() -> list[type[Domain]]:
 
 @hookimpl
 def ig_baselines() -> list[type[Baseline]]:
-    from ig_text.baselines import MaskToken, MeanEmbedding, PadToken, UnkToken
-
     return [PadToken, MaskToken, UnkToken, MeanEmbedding, NeutralText, OtherText, TokenIds]
 
 

@@ -107,10 +107,7 @@ class Call:
             arguments["logits_to_keep"] = given["keep"]
         if "use_cache" in self.takes:
             arguments["use_cache"] = False
-        if "input_ids" not in self.takes:
-            first = (given["input_ids"],)
-        else:
-            first = ()
+        first = () if "input_ids" in self.takes else (given["input_ids"],)
         if hasattr(self.model, "config"):
             arguments["return_dict"] = True
         with towers.replaced(self.towers, points):

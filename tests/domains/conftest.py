@@ -1,4 +1,4 @@
-"""A headless browser that tests drive through a pipe, where the machine has one."""
+"""What tests of text share: a tokenizer of whole words, and a headless browser if there is one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+KINDS = ("unk", "pad", "cls", "sep", "mask")
+"""Special tokens of a tokenizer."""
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -173,3 +176,27 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     started = Browser(program, tmp_path_factory.mktemp("profile"))
     yield started
     started.close()
+
+
+@pytest.fixture(scope="session")
+def whole_words() -> Callable[..., Any]:
+    """Makes a tokenizer whose tokens are the words of ``ids``; options go to transformers.
+
+    A text is [CLS] ... [SEP]; a pair goes on with ... [SEP] of the second segment.
+    """
+
+    def make(ids: Mapping[str, int], **options: Any) -> Any:
+        from tokenizers import Tokenizer, models, pre_tokenizers, processors
+        from transformers import PreTrainedTokenizerFast
+
+        backend = Tokenizer(models.WordLevel(dict(ids), unk_token="[UNK]"))
+        backend.pre_tokenizer = pre_tokenizers.Whitespace()
+        backend.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[(name, ids[name]) for name in ("[CLS]", "[SEP]")],
+        )
+        names = {f"{kind}_token": f"[{kind.upper()}]" for kind in KINDS}
+        return PreTrainedTokenizerFast(tokenizer_object=backend, **names, **options)
+
+    return make

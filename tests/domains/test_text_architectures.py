@@ -66,21 +66,8 @@ SEQ2SEQ = {
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    """Words as they are; a text is [CLS] ... [SEP], a pair goes on with ... [SEP]."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    backend = Tokenizer(models.WordLevel(IDS, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(name, IDS[name]) for name in ("[CLS]", "[SEP]")],
-    )
-    names = ("unk_token", "pad_token", "cls_token", "sep_token", "mask_token")
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, **dict(zip(names, SPECIAL, strict=True))
-    )
+def tokenizer(whole_words):
+    return whole_words(IDS)
 
 
 def make(family, ending, sizes, seed=0):

@@ -24,22 +24,9 @@ SIZES = {
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    backend = Tokenizer(models.WordLevel(IDS, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(name, IDS[name]) for name in ("[CLS]", "[SEP]")],
-    )
-    names = ("unk_token", "pad_token", "cls_token", "sep_token", "mask_token")
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        chat_template="{% for m in messages %}[CLS] {{ m.content }} [SEP] {% endfor %}[CLS]",
-        **dict(zip(names, SPECIAL, strict=True)),
-    )
+def tokenizer(whole_words):
+    chat = "{% for m in messages %}[CLS] {{ m.content }} [SEP] {% endfor %}[CLS]"
+    return whole_words(IDS, chat_template=chat)
 
 
 def make(ending, seed=0, **options):

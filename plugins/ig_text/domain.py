@@ -132,8 +132,11 @@ class TextDomain(Domain):
 
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:
+        from transformers import PreTrainedModel
+
         several = raw if isinstance(raw, list) else [raw]
-        return isinstance(model, nn.Module) and all(map(_textual, several))
+        known = isinstance(model, PreTrainedModel if not several else nn.Module)
+        return known and all(map(_textual, several))
 
     def split(self, raw: Any) -> Sequence[Any] | None:
         if not isinstance(raw, list):

@@ -490,13 +490,15 @@ def test_a_head_with_parameters_is_frozen_and_restored(encoder):
 # -- what is guessed, and what is refused ---------------------------------------------------------
 
 
-def test_texts_on_a_transformers_model_are_guessed(bert):
+def test_texts_on_a_module_are_guessed(bert):
     model, _ = bert
     for raw in ("a film", ("a film", "no plot"), ["a film", ("a", "b")], []):
         assert ig.plugins().guess(model, raw) is TextDomain
     for other in (torch.ones(1, 3), 3, ("a", "b", "c"), [torch.ones(2)]):
         assert not TextDomain.accepts(model, other)
-    assert not TextDomain.accepts(nn.Linear(2, 2), "a film")
+    assert TextDomain.accepts(nn.Linear(2, 2), "a film")
+    assert not TextDomain.accepts(nn.Linear(2, 2), [])
+    assert not TextDomain.accepts(len, "a film")
 
 
 def test_an_empty_list_gives_an_empty_list(bert):

@@ -43,6 +43,9 @@ model alive; and beside the module, because models are copied and pickled and lo
 
 _LOCKS_GUARD = threading.Lock()
 
+_THREAD = threading.local()
+"""What this thread holds: the ids of the modules inside its blocks, which keep them alive."""
+
 
 @contextmanager
 def prepared(modules: Iterable[nn.Module]) -> Iterator[None]:
@@ -54,15 +57,21 @@ def prepared(modules: Iterable[nn.Module]) -> Iterator[None]:
     in use), numpy and Python, and torch's default dtype. Not restored: the values of parameters,
     of which there is no copy, and whatever else a module keeps in attributes.
 
-    Threads that prepare a module in common take turns; within one thread blocks may be nested.
+    Threads that prepare a module in common take turns; within one thread blocks may be nested: a
+    block whose modules are held by one around it, and are as they should be, leaves them to that.
     Leave a block in the thread that entered it, as torch's gradient mode demands anyway.
 
     Warns:
         ModelChangedWarning: a parameter was written to in a way that torch counts.
     """
     roots = list(modules)
+    parts = _within(roots)
+    if _sound(roots, parts):  # a block around this one will restore
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+        return
     with ExitStack() as after:
-        for lock in _locks(_within(roots)):
+        for lock in _locks(parts):
             after.enter_context(lock)
         # A tensor made in inference mode keeps its flag; torch itself says why it cannot be used.
         parameters = {
@@ -73,19 +82,38 @@ def prepared(modules: Iterable[nn.Module]) -> Iterator[None]:
         }
         after.callback(_tell_changed, parameters.values())
         _keep_process(after)
-        for module in _within(roots):
-            tables = {name: dict(getattr(module, name).items()) for name in _TABLES}
-            after.callback(_restore_module, module, module.training, tables)
-            module.training = False
+        after.callback(_restore_modules, [(m, m.training, _tables(m)) for m in parts])
+        for module in parts:
+            if module.training:
+                module.training = False
         for buffer in {id(b): b for root in roots for b in root.buffers()}.values():
             with torch.inference_mode(False), torch.no_grad():
                 after.callback(_restore_buffer, buffer, buffer.clone())
-        for _, parameter, _ in parameters.values():
-            after.callback(parameter.requires_grad_, parameter.requires_grad)
-            parameter.requires_grad_(False)
+        frozen = [(p, p.requires_grad) for _, p, _ in parameters.values()]
+        after.callback(_require_gradients, frozen)
+        _require_gradients([(p, False) for p, _ in frozen])
         after.enter_context(torch.inference_mode(False))
         after.enter_context(torch.enable_grad())
+        before = _inside()
+        _THREAD.inside = before | set(map(id, parts))
+        after.callback(setattr, _THREAD, "inside", before)
         yield
+
+
+def _inside() -> frozenset[int]:
+    """The ids of the modules that blocks of this thread hold."""
+    inside: frozenset[int] = getattr(_THREAD, "inside", frozenset())
+    return inside
+
+
+def _sound(roots: Sequence[nn.Module], parts: Sequence[nn.Module]) -> bool:
+    """Whether this thread holds all of these modules, and they still are as they should be."""
+    inside = _inside()
+    return (
+        all(id(m) in inside and not m.training for m in parts)
+        and not any(p.requires_grad for root in roots for p in root.parameters())
+        and bool(parts)
+    )
 
 
 def modules_in(model: Any) -> list[nn.Module]:
@@ -172,15 +200,31 @@ def _keep_process(after: ExitStack) -> None:
     after.callback(random.setstate, random.getstate())
 
 
-def _restore_module(module: nn.Module, training: bool, tables: Mapping[str, Any]) -> None:
-    module.training = training
-    for name, kept in tables.items():
-        table: MutableMapping[Any, Any] = getattr(module, name)
-        if [(k, id(v)) for k, v in table.items()] != [(k, id(v)) for k, v in kept.items()]:
-            if isinstance(table, dict):  # entries of a scripted module can only be replaced
-                table.clear()
-            for key, value in kept.items():
-                table[key] = value
+def _tables(module: nn.Module) -> list[dict[Any, Any]]:
+    return [dict(getattr(module, name).items()) for name in _TABLES]
+
+
+def _restore_modules(
+    modules: Iterable[tuple[nn.Module, bool, Sequence[Mapping[Any, Any]]]],
+) -> None:
+    for module, training, tables in modules:
+        if module.training != training:
+            module.training = training
+        for name, kept in zip(_TABLES, tables, strict=True):
+            table: MutableMapping[Any, Any] = getattr(module, name)
+            if not len(table) and not kept:
+                continue
+            if [(k, id(v)) for k, v in table.items()] != [(k, id(v)) for k, v in kept.items()]:
+                if isinstance(table, dict):  # entries of a scripted module can only be replaced
+                    table.clear()
+                for key, value in kept.items():
+                    table[key] = value
+
+
+def _require_gradients(parameters: Iterable[tuple[nn.Parameter, bool]]) -> None:
+    for parameter, required in parameters:
+        if parameter.requires_grad != required:
+            parameter.requires_grad_(required)
 
 
 def _restore_buffer(buffer: Tensor, copy: Tensor) -> None:

@@ -37,6 +37,37 @@ def test_inside_the_model_is_evaluated_and_frozen() -> None:
     assert all(p.requires_grad for p in net.parameters())
 
 
+def test_a_block_inside_another_leaves_the_restoring_to_that(left_as_found: Callable) -> None:
+    net = model()
+    with left_as_found(net), prepared([net]):
+        with torch.no_grad(), prepared([net[0]]):
+            assert torch.is_grad_enabled()
+            net[0].register_forward_hook(lambda *_: None)
+        assert len(net[0]._forward_hooks) == 1
+        assert not any(p.requires_grad for p in net.parameters())
+
+
+@pytest.mark.parametrize("change", [nn.Module.train, nn.Module.requires_grad_])
+def test_a_block_inside_another_prepares_again_what_was_changed(change: Callable) -> None:
+    net = model().eval()
+    with prepared([net]):
+        change(net[0])
+        with prepared([net]):
+            assert not any(m.training for m in net.modules())
+            assert not any(p.requires_grad for p in net.parameters())
+        assert net[0].training or net[0].weight.requires_grad
+    assert not net[0].training and net[0].weight.requires_grad
+
+
+def test_a_block_inside_another_of_other_modules_restores_its_own() -> None:
+    one, other = model(), model()
+    with prepared([one]):
+        with prepared([one, other]):
+            assert not other.training
+        assert other.training
+    assert one.training
+
+
 def test_gradients_are_on_inside_whatever_the_caller_does() -> None:
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():

@@ -287,10 +287,11 @@ class _Window:
         last = torch.cat([first[1:], torch.tensor([len(self.owner)])]) - 1
         count = len(first)
         shortest = int(self.batch.room[self.leg_example[first]].argmax())
-        # A point between the ends of the shortest input is what maxima, norms and padding change.
+        # A point between the ends of the shortest input is what maxima, norms and padding change;
+        # not half way, where a row is the mean of the others.
         probe = self.twins.of(first[shortest])
         leg = torch.cat([first, last, probe])
-        t = torch.tensor([0.0] * count + [1.0] * count + [0.5] * len(probe), dtype=torch.float64)
+        t = torch.tensor([0.0] * count + [1.0] * count + [0.375] * len(probe), dtype=torch.float64)
         request = Request(leg, t)
         value = torch.full((len(t),), torch.nan, dtype=torch.float64)
         for rows, piece in self._evaluate(request, gradients=False):
@@ -302,9 +303,12 @@ class _Window:
         return value[:count], value[count : 2 * count]
 
     def _rows_mix(self, request: Request, value: Float[Tensor, " rows"]) -> bool:
-        """Do two rows of a real chunk give alone what they gave among the others?"""
+        """Do two rows of a real chunk give alone what they gave among the others?
+
+        One row will do where there is one leg: then no row is padded for another's sake.
+        """
         chunk = self._chunks(request, torch.arange(len(request.leg)))[-1].rows
-        for row in {int(chunk[len(chunk) // 2]), len(request.t) - 1}:
+        for row in {int(chunk[-1 if self.twins.one else len(chunk) // 2]), len(request.t) - 1}:
             own = self.owner[request.leg] == self.owner[request.leg[row]]
             among, scale = float(value[row]), float(value[own].abs().max())
             try:

@@ -69,6 +69,7 @@ class Twins:
     def __init__(self, first: Int[Tensor, " legs"]) -> None:
         self.first = first
         self.any = bool((first != torch.arange(len(first))).any())
+        self.one = bool((first == 0).all())
 
     def part(self, legs: Int[Tensor, " some"]) -> None:
         """Let the twins of these legs be on their own from now on."""

@@ -16,7 +16,13 @@ from ig_text.tasks.base import Given, Points, Reading, TextTask
 from ig_text.tokens import Tokens
 
 CHUNK_TOKENS = 512
-"""Tokens in one pass, as a guide for how many windows share it."""
+"""Tokens that share a pass, unless the model is narrow."""
+
+CHUNK_NUMBERS = 2**17
+"""Tokens times the width of their states that share a pass of a narrow model."""
+
+MOST_TOKENS = 4096
+"""Tokens that share a pass of the narrowest model."""
 
 
 class Call:
@@ -37,8 +43,9 @@ class Call:
         self.inputs = (*task.inputs, *task.shared)
         self.towers: towers.Towers = {}
         self._pad = getattr(tokenizer, "pad_token_id", None) or 0
-        windowed = Cat(capacity=max(1, CHUNK_TOKENS // (window or 1)))
-        self._fill = lambda fill: windowed if window else Pad(fill=fill)
+        capacity = _capacity(model)
+        windowed = Cat(capacity=max(1, capacity // (window or 1)))
+        self._fill = lambda fill: windowed if window else Pad(fill, capacity)
         self.layouts: dict[str, Layout] = {
             **{name: self._fill(0) for name in self.inputs},
             "input_ids": self._fill(self._pad),
@@ -170,6 +177,14 @@ def _check_window(window: Any, overlap: Any, task: TextTask, longest: int | None
             raise InputError(f"{name} must be a whole number of at least {least} (got {value!r})")
     if longest is not None and window > longest:
         raise InputError(f"the model takes {longest} tokens at most (got window={window})")
+
+
+def _capacity(model: Any) -> int:
+    """How many tokens share a pass: more of a narrow model, whose passes are mostly waiting."""
+    width = getattr(getattr(model, "config", None), "hidden_size", None)
+    if not isinstance(width, int) or width < 1:
+        return CHUNK_TOKENS
+    return max(CHUNK_TOKENS, min(MOST_TOKENS, CHUNK_NUMBERS // width))
 
 
 def _longest(model: Any, tokenizer: Any) -> int | None:

@@ -26,6 +26,7 @@ lint: .venv/test.ready
 perf: .venv/test.ready
 	$(BIN)/python tests/benchmarks/perf.py
 	$(BIN)/python tests/benchmarks/suite.py
+	$(BIN)/python tests/benchmarks/text.py
 
 picture: .venv/bench.ready
 	$(BIN)/python examples/four_domains.py docs

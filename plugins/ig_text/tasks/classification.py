@@ -46,7 +46,8 @@ class SequenceClassification(TextTask):
         self.names = Names(names)
         config = getattr(model, "config", None)
         self.labels = getattr(config, "problem_type", None) == "multi_label_classification"
-        self.count = 0  # outputs, once they were seen
+        # Outputs: as many as a config tells, or those that were seen.
+        self.count: int = getattr(config, "num_labels", 0)
 
     def outputs(self, run: Run, given: Given, points: Points) -> Float[Tensor, "rows classes"]:
         advice = "pass head= to explain an encoder"
@@ -57,9 +58,9 @@ class SequenceClassification(TextTask):
         if target is None or not self.count:
             outputs = ask()
             self.count = outputs.numel()
-            self.names.check(self.count)
-            if target is None:
-                return self._predicted(outputs.flatten())
+        self.names.check(self.count)
+        if target is None:
+            return self._predicted(outputs.flatten())
         if isinstance(target, tuple) and len(target) == 2:
             best, second = (self.names.index(one, self.count) for one in target)
             return Chosen((best + 1, second + 1), f"{self.names[best]} minus {self.names[second]}")
@@ -105,6 +106,7 @@ class SentenceEncoder(SequenceClassification):
         self.head = head
         self.pool = pool
         self.labels = False
+        self.count = 0
 
     def outputs(self, run: Run, given: Given, points: Points) -> Float[Tensor, "rows ..."]:
         embedding = self.embedding(run, given, points)

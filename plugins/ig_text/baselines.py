@@ -78,13 +78,15 @@ class NeutralText(Baseline):
     fits = ("text",)
 
     def __init__(self, text: str = " the") -> None:
-        self.text = text
+        self.text = _text(text)
 
     def starts(
         self, example: Example, domain: Domain, generator: torch.Generator
     ) -> Sequence[Mapping[str, Tensor]]:
         text = cast(TextDomain, domain)
         ids = text.ids(self.text)
+        if not ids:
+            raise BaselineError(f"the tokenizer finds no token in {self.text!r}")
         return [
             {
                 name: _filled(value, example.parts.index[name] >= 0, text.embedded(ids, name))
@@ -113,7 +115,7 @@ class OtherText(Baseline):
     fits = ("text",)
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text = _text(text)
 
     def starts(
         self, example: Example, domain: Domain, generator: torch.Generator
@@ -146,12 +148,19 @@ class TokenIds(Baseline):
     ) -> Sequence[Mapping[str, Tensor]]:
         text = cast(TextDomain, domain)
         known = len(text.vocabulary())
-        ids = [self.ids] if isinstance(self.ids, int) else list(self.ids)
-        if bad := [i for i in ids if not isinstance(i, int) or not 0 <= i < known]:
+        ids = list(self.ids) if isinstance(self.ids, (Sequence, Tensor)) else [self.ids]
+        ids = [i.item() if isinstance(i, Tensor) else i for i in ids]
+        if bad := [i for i in ids if type(i) is not int or not 0 <= i < known]:
             raise BaselineError(f"the vocabulary has the ids 0 to {known - 1} (got {bad[0]!r})")
         if isinstance(self.ids, int):
             return [text.with_vectors(example, lambda name: text.embedded(ids, name)[0])]
         return [_replaced(example, text, ids, "there are")]
+
+
+def _text(given: object) -> str:
+    if not isinstance(given, str):
+        raise BaselineError(f"a text is needed as baseline (got {given!r:.80})")
+    return given
 
 
 def _replaced(

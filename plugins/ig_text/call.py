@@ -52,7 +52,7 @@ class Call:
             "attention_mask": self._fill(0),
             **{name: self._fill(fill) for name, fill in task.fills.items()},
         }
-        if window is not None:
+        if window is not None or overlap != 0:
             _check_window(window, overlap, task, self.longest)
 
     def tensors(
@@ -74,6 +74,11 @@ class Call:
             lists = {"input_ids": own.ids, "attention_mask": [1] * len(own), **self._extras(own)}
             context = {name: torch.tensor(list(v), device=device) for name, v in lists.items()}
         else:
+            if len(reading.texts) > 1:
+                raise InputError(
+                    "windows are for one text: parts of a pair say nothing of each other (got "
+                    f"{' and '.join(map(repr, reading.roles))}); shorten the longer one"
+                )
             windows = _windows(own, self.window, self.overlap)
             places = torch.tensor(windows, device=device)
             lists = {"input_ids": own.ids, **self._extras(own)}
@@ -172,6 +177,8 @@ def _windows(tokens: Tokens, window: int, overlap: int) -> list[list[int]]:
 def _check_window(window: Any, overlap: Any, task: TextTask, longest: int | None) -> None:
     if task.per_token:
         raise InputError(f"window= is for one answer per text (this is {task.name!r})")
+    if window is None:
+        raise InputError(f"overlap= needs window=, of which it is a part (got {overlap!r})")
     for name, value, least in (("window", window, 1), ("overlap", overlap, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{name} must be a whole number of at least {least} (got {value!r})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from ig_text.passage import Passage, passage, with_options
 from ig_text.tasks import task_of
 from ig_text.tasks.base import Chosen, Points, Reading
 from ig_text.tasks.classification import Head, Pool, SentenceEncoder
+from ig_text.tasks.generation import CausalLM
 from ig_text.tokens import OwnReader, Reader
 from ig_text.view import heat_map, line
 from ig_text.words import regrouped, units
@@ -162,7 +164,8 @@ class TextDomain(Domain):
                 return self._plain(reading, context) if outputs is None else outputs
 
             chosen = None if callable(target) else self.task.chosen(target, reading, ask)
-            vectors = {name: self._tower(name).embedded(own[None])[0] for name, own in ids.items()}
+            with _named(reading):
+                vectors = {n: self._tower(n).embedded(own[None])[0] for n, own in ids.items()}
         display = _display(reading, windows, chosen, target)
         return Example(
             inputs=vectors,
@@ -291,6 +294,9 @@ class TextDomain(Domain):
         several = {name: torch.atleast_2d(ids[name]) for name in self.task.inputs}
         plain = self._plain(reading, context)
         with _named(reading):
+            longest = self.call.longest or math.inf
+            if isinstance(self.task, CausalLM) and several["embeddings"].shape[1] < longest:
+                self.task.check_causal(self.call.run, self._rows(context), plain)
             if self._embedding is not None:
                 found: towers.Towers = {"embeddings": [towers.Tower(Site(self._embedding))]}
             else:
@@ -341,8 +347,7 @@ class TextDomain(Domain):
         return {name: value[None] for name, value in context.items()}
 
     def _check_vocabulary(self, reading: Reading) -> None:
-        ask = getattr(self.model, "get_input_embeddings", None)
-        words = self._embedding if ask is None else ask()
+        words = towers.words_of(self.model) or self._embedding
         known = getattr(words, "num_embeddings", None)
         for tokens in reading.tokens.values():
             for i, token in zip(tokens.ids, tokens.names, strict=True):

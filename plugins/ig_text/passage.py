@@ -61,8 +61,8 @@ def with_options(
     found = []
     for one, behind, text, other in zip(passages, contexts, written, others, strict=True):
         if behind is not None:
-            if len(one.texts) != 1:
-                raise InputError(f"context= is for one question (got the pair {one.texts!r:.80})")
+            if len(one.texts) != 1 or one.messages:
+                raise InputError(f"context= is for one question (got {one.texts!r:.80})")
             one = replace(
                 one,
                 texts=(*one.texts, _text("context", behind)),
@@ -71,7 +71,7 @@ def with_options(
         if text is not None:
             one = replace(one, generated=_written(text))
         if other is not None:
-            one = replace(one, contrast=_text("contrast", other))
+            one = replace(one, contrast=_other(other))
         found.append(one)
     return found
 
@@ -80,22 +80,30 @@ def _named(raw: Mapping[str, Any]) -> Passage:
     if unknown := [key for key in raw if key not in KEYS]:
         raise InputError(f"a text knows no {unknown[0]!r}; its keys are {', '.join(KEYS)}")
     generated = None if raw.get("generated") is None else _written(raw["generated"])
-    contrast = None if raw.get("contrast") is None else _text("contrast", raw["contrast"])
-    for first, second, roles in (
-        ("text", "pair", ("text", "text pair")),
-        ("question", "context", ("question", "context")),
+    contrast = None if raw.get("contrast") is None else _other(raw["contrast"])
+    said = [name for name in KEYS[:5] if raw.get(name) is not None]
+    for names, roles in (
+        (["text", "pair"], ("text", "text pair")),
+        (["question", "context"], ("question", "context")),
     ):
-        if first in raw:
-            names = [name for name in (first, second) if raw.get(name) is not None]
-            texts = tuple(_text(name, raw[name]) for name in names)
+        if said in (names, names[:1]):
+            texts = tuple(_text(name, raw[name]) for name in said)
             return Passage(texts, roles[: len(texts)], (), generated, contrast)
-    if "messages" not in raw:
-        raise InputError("a mapping needs a 'text', a 'question' or 'messages' (got neither)")
-    messages = raw["messages"]
+    if said != ["messages"]:
+        raise InputError(
+            "a mapping needs a 'text', a 'question' or 'messages', one of these only, and may have "
+            f"the text's 'pair' or the question's 'context' (got {', '.join(said) or 'none'})"
+        )
+    return _chat(raw["messages"], generated, contrast)
+
+
+def _chat(messages: Any, generated: str | int | None, contrast: str | None) -> Passage:
     if not isinstance(messages, Sequence) or not messages or isinstance(messages, str):
         raise InputError(f"messages must be a list of messages (got {messages!r:.80})")
     said = tuple(_message(one) for one in messages)
     texts = tuple(text for _, text in said)
+    if not any(text.strip() for text in texts):
+        raise InputError(f"no message says anything (got {messages!r:.80})")
     return Passage(texts, tuple(who for who, _ in said), said, generated, contrast)
 
 
@@ -127,3 +135,9 @@ def _written(given: Any) -> str | int:
             f"generated must be a text, or how many tokens to generate (got {given!r:.80})"
         )
     return given
+
+
+def _other(given: Any) -> str:
+    if not _text("contrast", given):
+        raise InputError("'contrast' must be another continuation (got '')")
+    return str(given)

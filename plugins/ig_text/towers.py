@@ -17,8 +17,11 @@ from ig_core import InputError, ModelError, Site
 CHUNK = 4096
 """Ids of the vocabulary that are embedded together."""
 
-_means: WeakKeyDictionary[nn.Module, tuple[Any, Tensor]] = WeakKeyDictionary()
-"""Mean vectors, with the state of the tables that they are of."""
+PROBES = 256
+"""Vectors by which a changed table is told from the one that its mean was taken of."""
+
+_means: WeakKeyDictionary[nn.Module, tuple[Any, Tensor, Tensor]] = WeakKeyDictionary()
+"""Mean vectors, with the state of the tables that they are of, and a few of their vectors."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,8 @@ def found(
             handle.remove()
     towers = {name: _reading(seen, own) for name, own in ids.items()}
     for name, own in towers.items():
-        if len(own) > 1 and hasattr(model, "get_input_embeddings"):  # short ids can be positions
-            words = model.get_input_embeddings()
+        if len(own) > 1:  # short ids can be positions
+            words = words_of(model)
             own[:] = [t for t in own if t.site.module is words] or own
         if len(own) != 1:
             told = "none" if not own else ", ".join(type(t.site.module).__name__ for t in own)
@@ -123,6 +126,15 @@ def _reading(seen: Sequence[tuple[nn.Module, int, Tensor]], ids: Tensor) -> list
     ]
 
 
+def words_of(model: nn.Module) -> nn.Module | None:
+    """The word embedding that a model of transformers names, if it names one."""
+    try:
+        words = model.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):  # CANINE hashes characters
+        return None
+    return words if isinstance(words, nn.Module) else None
+
+
 @torch.no_grad()
 def vocabulary(tower: Tower, size: int, device: torch.device) -> Float[Tensor, "words width"]:
     """The vectors of all ids below ``size``."""
@@ -134,13 +146,18 @@ def vocabulary(tower: Tower, size: int, device: torch.device) -> Float[Tensor, "
 def mean(tower: Tower, device: torch.device) -> Float[Tensor, " width"]:
     """The mean of the vectors of all ids; remembered until the table of vectors changes."""
     module = tower.site.module
-    state = [(p.data_ptr(), p._version, p.dtype) for p in module.parameters()]
+    ids = torch.arange(size_of(tower), device=device)
+    few = tower.embedded(ids[None, :: max(1, len(ids) // PROBES)])[0]  # .data counts no writes
+    state = [(p.data_ptr(), p._version) for p in module.parameters()]
     known = _means.get(module)
-    if known is None or known[0] != state:
-        ids = torch.arange(size_of(tower), device=device)
+    if known is None or known[0] != state or not _same(known[1], few):
         total = sum(tower.embedded(part[None])[0].double().sum(0) for part in ids.split(CHUNK))
-        known = _means[module] = (state, total / len(ids))
-    return known[1].to(tower.embedded(torch.zeros(1, 1, dtype=torch.long, device=device)).dtype)
+        known = _means[module] = (state, few.clone(), total / len(ids))
+    return known[2].to(few.dtype)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.device == other.device and torch.equal(one, other)
 
 
 def size_of(tower: Tower) -> int:

@@ -90,14 +90,15 @@ def regrouped(attribution: Attribution, by: Any) -> Units:
         InputError: another grouping, or the tokenizer does not tell where its tokens stand.
     """
     display = attribution.display
-    if by in ("word", "words"):
+    named = by if isinstance(by, str) else ""
+    if named in ("word", "words"):
         return _grouped(display, "words")
-    if by in ("token", "tokens"):
+    if named in ("token", "tokens"):
         return _grouped(display, "tokens")
     texts, spans = display["texts"], display["spans"]
     if not any(span for own in spans.values() for span in own):
         raise InputError(f"by={by!r} needs a tokenizer that tells where its tokens stand")
-    if by in ("sentence", "sentences"):
+    if named in ("sentence", "sentences"):
         ranges = [(i, *ends) for i, text in enumerate(texts) for ends in _sentences(text)]
         return _ranged(display, ranges, "sentence")
     return _ranged(display, _checked(by, texts), "span")
@@ -172,7 +173,7 @@ def _checked(by: Any, texts: Sequence[str]) -> list[tuple[int, int, int]]:
         )
     ranges = [(0, *r) if len(r) == 2 else r for r in by]
     for one in ranges:
-        whole = len(one) == 3 and all(isinstance(n, int) for n in one)
+        whole = len(one) == 3 and all(type(n) is int for n in one)
         inside = whole and 0 <= one[0] < len(texts) and 0 <= one[1] < one[2] <= len(texts[one[0]])
         if not inside:
             raise InputError(f"{one!r} is no range of characters of {list(texts)!r:.80}")

@@ -38,6 +38,7 @@ ENDINGS = {
     "LMHeadModel": "text-generation",
     "ForConditionalGeneration": "text2text-generation",
     "MTModel": "text2text-generation",
+    "EncoderDecoderModel": "text2text-generation",
 }
 """How the names of transformers' classes end, and what such a model does."""
 

@@ -76,7 +76,7 @@ def _best(outputs: Float[Tensor, "tokens 2"], context: list[int]) -> tuple[int, 
 
 
 def _found(words: str, reading: Reading) -> tuple[int, int]:
-    begin = reading.texts[1].find(words) if words else -1
+    begin = reading.texts[1].find(words) if words.strip() else -1
     if begin < 0:
         raise TargetError(f"the context does not hold {words!r}: {reading.texts[1]!r:.120}")
     end = begin + len(words)

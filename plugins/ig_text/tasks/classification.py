@@ -180,6 +180,8 @@ class TokenClassification(TextTask):
         if len(target) == 3:
             label = self.names.index(target[2], labels)
             return Chosen((base + label, 0), f"{self.names[label]} at {at}")
+        if labels == 1:
+            return Chosen((base, 0), f"{self.names[0]} at {at}")
         best, second = outputs[0, place].topk(2).indices.tolist()
         told = f"{self.names[best]} (predicted) minus {self.names[second]} at {at}"
         return Chosen((base + best, base + second), told)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ig_core import InputError
+from ig_core import ForwardError, InputError
 from ig_text.tokens import Reader, Span, Tokens
 from ig_text.words import counted
 
@@ -30,8 +30,13 @@ class Continuation:
         found, end = [], 0
         for place in self.tokens.moving:
             span = self.tokens.spans[place]
-            found.append(self.text[end : span[2]] if span else self.tokens.names[place])
-            end = span[2] if span else end
+            if span is None:
+                found.append(self.tokens.names[place])
+                continue
+            start = max(end, min(span[1], span[2]))
+            blank = start - end - len(self.text[end:start].rstrip())
+            found.append(self.text[start - blank : span[2]])
+            end = span[2]
         return found
 
 
@@ -55,6 +60,7 @@ def greedy(model: Any, ids: Sequence[int], count: int) -> list[int]:
 
     Raises:
         InputError: the model cannot generate.
+        ForwardError: it raised while it did.
     """
     if not hasattr(model, "generate"):
         raise InputError(
@@ -62,7 +68,13 @@ def greedy(model: Any, ids: Sequence[int], count: int) -> list[int]:
         )
     given = torch.tensor([list(ids)], device=next(model.parameters()).device)
     options = {"max_new_tokens": count, "do_sample": False, "num_beams": 1}
-    [made] = model.generate(given, attention_mask=torch.ones_like(given), **options)
+    try:
+        [made] = model.generate(given, attention_mask=torch.ones_like(given), **options)
+    except Exception as error:
+        told = f"{type(error).__name__} while it generated {count} tokens: {error}"
+        raise ForwardError(
+            f"the model raised {told}; ask for fewer, or say what was generated: generated=' ...'"
+        ) from error
     return [int(i) for i in made]
 
 

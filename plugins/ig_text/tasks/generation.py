@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ig_core import InputError, TargetError
+from ig_core import InputError, ModelError, TargetError
 from ig_text.passage import Passage
 from ig_text.tasks.base import (
     Ask,
@@ -39,6 +40,9 @@ NOTHING = -1
 
 CONTRAST = "contrast_embeddings"
 """The input that holds what only the other continuation has."""
+
+CAUSAL_ULPS = 1024
+"""A longer text may change log-probabilities by this many roundings, since it is summed anew."""
 
 LONGEST_TRANSLATION = 128
 """Tokens that an encoder-decoder model is asked for if nobody says how many."""
@@ -255,7 +259,12 @@ class CausalLM(Generation):
         """What the tokenizer makes of a text behind the prompt."""
         found = self._read(prompt.continued(text))
         count = len(before)
-        if list(found.ids[:count]) != list(before.ids) or len(found) == count:
+        if list(found.ids) == list(before.ids):
+            raise InputError(
+                f"the tokenizer finds no token behind the prompt that is no special one (got "
+                f"{text!r:.60})"
+            )
+        if list(found.ids[:count]) != list(before.ids):
             raise InputError(
                 "the tokenizer does not part the end of the prompt, "
                 f"{prompt.text[-12:]!r}, from the start of {text[:12]!r}; put a space at the start "
@@ -263,6 +272,25 @@ class CausalLM(Generation):
             )
         own = found.part(range(count, len(found)))
         return Continuation(text, as_text(own, len(prompt.pieces)))
+
+    def check_causal(self, run: Run, given: Given, outputs: Float[Tensor, "1 tokens"]) -> None:
+        """A further token behind the text must change nothing, else labels are read beforehand.
+
+        Raises:
+            ModelError: it does.
+        """
+        longer = {
+            name: value if name in self.fills else torch.cat([value, value[:, -1:]], dim=1)
+            for name, value in given.items()
+        }
+        changed = float((self.outputs(run, longer, {}) - outputs).abs().max())
+        allowed = CAUSAL_ULPS * torch.finfo(outputs.dtype).eps * float(outputs.abs().max())
+        if changed > max(allowed, 1e-6):
+            raise ModelError(
+                f"{type(self.model).__name__} is no causal language model: a token behind the text "
+                f"changes the log-probabilities before it, by {changed:.2g}; load it as a decoder "
+                "(is_decoder=True), or explain a masked token: task='fill-mask'"
+            )
 
     def _logits(
         self, run: Run, given: Given, points: Points, places: Int[Tensor, "rows some"]
@@ -312,10 +340,11 @@ class Seq2SeqLM(Generation):
     def _start(self, labels: Sequence[int]) -> int:
         """The id that the decoder starts from."""
         shifted = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
-        if shifted is not None:
-            return int(shifted(labels=torch.tensor([labels]))[0, 0])
         holder = getattr(self.model, "config", self.model)
         start = getattr(holder, "decoder_start_token_id", None)
+        if shifted is not None:
+            with suppress(ValueError):  # the config says too little
+                return int(shifted(labels=torch.tensor([labels]))[0, 0])
         if start is None:
             raise InputError(
                 f"{type(self.model).__name__} does not say which token its decoder starts from: "
@@ -383,16 +412,31 @@ def _chat(reader: Reader, passage: Passage) -> Prompt:
     """The chat as the model reads it, of which the messages are the pieces."""
     if not reader.tokenizer.is_fast or reader.tokenizer.chat_template is None:
         raise InputError("messages need a fast tokenizer with a chat template")
-    said = [{"role": who, "content": text} for who, text in passage.messages]
-    prompt = reader.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-    pieces, start = [], 0
-    for _, text in passage.messages:
-        begin = prompt.find(text, start)
-        if begin < 0:
+    texts = [text for _, text in passage.messages]
+    marks = [f"\ue000{number}\ue001" for number in range(len(texts))]
+    whole, rest = (
+        reader.tokenizer.apply_chat_template(
+            [
+                {"role": who, "content": text}
+                for (who, _), text in zip(passage.messages, said, strict=True)
+            ],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        for said in (texts, marks)
+    )
+    # A word of the template may be that of a message, so a mark tells where each one stands.
+    pieces, prompt = [], ""
+    for mark, text in zip(marks, texts, strict=True):
+        before, found, rest = rest.partition(mark)
+        prompt += before
+        if not found or not whole.startswith(prompt + text):
             raise InputError(
                 f"the chat template does not keep the message {text!r:.60} as it is; strip white "
                 "space from its ends"
             )
-        start = begin + len(text)
-        pieces.append((begin, start))
-    return Prompt(prompt, pieces, special=False)
+        pieces.append((len(prompt), len(prompt) + len(text)))
+        prompt += text
+    if prompt + rest != whole:
+        raise InputError(f"the chat template does not keep the message {texts[-1]!r:.60} as it is")
+    return Prompt(whole, pieces, special=False)

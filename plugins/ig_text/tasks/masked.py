@@ -55,7 +55,8 @@ class MaskedLM(TextTask):
         mask = 0
         if isinstance(target, tuple) and len(target) == 3 and target[0] == "mask":
             mask, target = target[1:]
-            if not isinstance(mask, int) or not 0 <= mask < masks:
+            whole = isinstance(mask, int) and not isinstance(mask, bool)
+            if not whole or not 0 <= mask < masks:
                 raise TargetError(f"the text has {masks} masks, counted from 0 (got {mask!r})")
         elif masks > 1:
             raise TargetError(

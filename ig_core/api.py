@@ -52,6 +52,9 @@ CAPTUM = {
 }
 """What Captum's arguments are here."""
 
+ALIASES = {"tolerance": "tol", "generate": "generated", "labels": "class_names"}
+"""What else some options could have been called."""
+
 
 def attribute(
     model: Any,
@@ -265,7 +268,10 @@ def _check_options(domain: type[Domain], options: Mapping[str, Any], called: str
             continue
         if name in CAPTUM:
             raise InputError(f"Captum's {name!r} is here {CAPTUM[name]}")
-        close = difflib.get_close_matches(name, [*known, *inspect.signature(attribute).parameters])
+        names = [*known, *inspect.signature(attribute).parameters]
+        close = [n for n in names if n == ALIASES.get(name)] or difflib.get_close_matches(
+            name, names
+        )
         hint = f"; did you mean {close[0]!r}?" if close else "."
         told = ", ".join(known) or "none"
         raise InputError(f"{called} has no option {name!r}{hint} Options: {told}")

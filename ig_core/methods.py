@@ -81,6 +81,8 @@ class Method(ABC):
     name: ClassVar[str]
     fits: ClassVar[tuple[str, ...]] = ()
     """Domains that the method is limited to; empty for all."""
+    tags: ClassVar[tuple[str, ...]] = ("smoke",)
+    """Suites of the benchmark that it runs in without being named, as those of a case."""
 
     @abstractmethod
     def attribute(self, task: Task) -> Sequence[Attribution]:

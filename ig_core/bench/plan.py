@@ -139,6 +139,7 @@ def plan(manager: PluginManager, selection: Selection, settings: Settings) -> Pl
         if not tags or set(tags) & set(case.tags)
         for metrics in [_chosen(manager, "metric", case.domain, selection.metrics)]
         for method in _chosen(manager, "method", case.domain, selection.methods)
+        if not tags or set(tags) & set(method.tags) or selection.methods != ALL
     ]
     return Plan(cells, settings, selection.suite, unmatched, origin)
 

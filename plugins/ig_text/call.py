@@ -38,7 +38,7 @@ class Call:
         self.model = model
         self.task = task
         self.takes = inspect.signature(model.forward).parameters
-        self.longest = _longest(model, tokenizer)
+        self.longest = task.longest = _longest(model, tokenizer)
         self.window, self.overlap = window, overlap
         self.inputs = (*task.inputs, *task.shared)
         self.towers: towers.Towers = {}
@@ -70,7 +70,7 @@ class Call:
         own = reading.tokens["embeddings"]
         windows = None
         if self.window is None:
-            self._check_length(reading)
+            self.task.check_length(max(len(own) for own in reading.tokens.values()))
             lists = {"input_ids": own.ids, "attention_mask": [1] * len(own), **self._extras(own)}
             context = {name: torch.tensor(list(v), device=device) for name, v in lists.items()}
         else:
@@ -141,17 +141,6 @@ class Call:
 
     def _extras(self, tokens: Tokens) -> Mapping[str, Sequence[int]]:
         return {name: v for name, v in tokens.extras.items() if name in self.takes}
-
-    def _check_length(self, reading: Reading) -> None:
-        longest = max(len(own) for own in reading.tokens.values())
-        if self.longest is not None and longest > self.longest:
-            advice = "shorten the text or explain its parts"
-            if not self.task.per_token:
-                advice += f", or read it in windows: window={self.longest}, overlap="
-            raise InputError(
-                f"the text has {longest} tokens, the model takes {self.longest} at most; nothing "
-                f"is cut off silently: {advice}"
-            )
 
 
 def _windows(tokens: Tokens, window: int, overlap: int) -> list[list[int]]:

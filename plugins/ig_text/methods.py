@@ -53,6 +53,7 @@ class SIG(Method):
 
     name = "sig"
     fits = ("text",)
+    tags = ("default",)  # some hundred evaluations for every word
 
     def attribute(self, task: Task) -> Sequence[Attribution]:
         jobs = _jobs(task)

@@ -212,6 +212,7 @@ def tuned(monkeypatch: pytest.MonkeyPatch) -> None:
             {"tokenizer": 1, "size": 1},
             r"^domain 'tuned' \(guessed: domain= names another\) has no option 'size'\. Options: ",
         ),
+        ({"domain": "tuned", "tokenizer": 1, "tolerance": 1}, r"did you mean 'tol'\?"),
         ({"domain": "tuned"}, r"^domain 'tuned' needs the option 'tokenizer'; see help\(Tuned\)$"),
         ({"tokenizer": 1, "tragets": 1}, "did you mean 'targets'"),
         ({"baselines": 0}, "^Captum's 'baselines' is here baseline=$"),

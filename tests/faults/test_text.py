@@ -404,3 +404,11 @@ def test_threads_take_turns_with_a_model(tokenizer):
     alone = ig.attribute(model, "a dull film", tokenizer=tokenizer, target=1).values
     assert len(found) == 4
     assert all(torch.equal(one, alone) for one in found)
+
+
+@pytest.mark.parametrize("generated", [None, 3, " film"])
+def test_a_prompt_that_is_too_long_is_refused_before_anything_is_generated(tokenizer, generated):
+    """GPT-2 has a table of positions; beyond its end it would raise an IndexError."""
+    options = {} if generated is None else {"generated": generated}
+    with pytest.raises(InputError, match="at most; nothing is cut off"):
+        ig.attribute(make_gpt(), "a dull film " * 40, tokenizer=tokenizer, **options)

@@ -82,6 +82,8 @@ class TextTask(ABC):
     per_token: ClassVar[bool] = True
     """Whether the outputs' shape depends on the number of tokens."""
     baseline: ClassVar[str] = "pad"
+    longest: int | None = None
+    """How many tokens the model takes, None if nothing tells."""
 
     def __init__(self, model: Any, reader: Reader | OwnReader) -> None:
         self.model = model
@@ -101,6 +103,22 @@ class TextTask(ABC):
             raise InputError(f"messages are for language models (this is {self.name!r})")
         tokens = self.reader.read(*passage.texts)
         return Reading(passage.texts, passage.roles, {"embeddings": tokens})
+
+    def check_length(self, tokens: int) -> None:
+        """Refuse more tokens than the model takes.
+
+        Raises:
+            InputError: there are more.
+        """
+        if self.longest is None or tokens <= self.longest:
+            return
+        advice = "shorten the text or explain its parts"
+        if not self.per_token:
+            advice += f", or read it in windows: window={self.longest}, overlap="
+        raise InputError(
+            f"the text has {tokens} tokens, the model takes {self.longest} at most; nothing "
+            f"is cut off silently: {advice}"
+        )
 
     @abstractmethod
     def outputs(self, run: Run, given: Given, points: Points) -> Float[Tensor, "rows ..."]:

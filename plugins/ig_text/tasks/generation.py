@@ -243,6 +243,7 @@ class CausalLM(Generation):
         if isinstance(asked, str):
             found = self._continued(prompt, before, asked)
         else:
+            self.check_length(len(before))
             made = greedy(self.model, before.ids, asked)[len(before) :]
             found = written(self.reader, made)
             found = replace(found, tokens=as_text(found.tokens, len(prompt.pieces)))
@@ -327,6 +328,7 @@ class Seq2SeqLM(Generation):
         if isinstance(asked, str):
             found = Continuation(asked, self.reader.target(asked))
         else:
+            self.check_length(len(source))
             found = written(self.reader, greedy(self.model, source.ids, asked)[1:])
         found = replace(found, tokens=as_text(found.tokens, 1))
         contrast = passage.contrast

@@ -83,5 +83,7 @@ class MaskedLM(TextTask):
                 ids = tokenizer(written, add_special_tokens=False)["input_ids"]
                 if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
                     return int(ids[0])
-            raise TargetError(f"{word!r} is no single token of the vocabulary (got {len(ids)})")
+            raise TargetError(
+                f"{word!r} is no single token of the vocabulary (got {len(ids)} tokens)"
+            )
         raise TargetError(f"a target is a word, its id or two of them (got {word!r})")

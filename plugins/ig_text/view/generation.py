@@ -254,6 +254,8 @@ def matrix(results: Sequence[Attribution]) -> Matrix:
         InputError: there are none, one is not of a generated token, two are of the same, or they
             are over different units or of different texts.
     """
+    if isinstance(results, Attribution):
+        raise InputError("matrix() needs a list of attributions, one of every generated token")
     told = sorted(((_told(result), result) for result in results), key=lambda pair: pair[0].begin)
     if not told:
         raise InputError("matrix() needs the attributions of generated tokens (got none)")

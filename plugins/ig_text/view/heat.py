@@ -123,7 +123,8 @@ def line(attribution: Attribution) -> str:
     paragraphs = []
     for section in reading(attribution):
         words = " ".join(f"{clean(labels[u])}[{scores[u]:+.2g}]" for u in section.units)
-        paragraphs.append((section, words))
+        if words:
+            paragraphs.append((section, words))
     return "\n".join(
         textwrap.fill(
             f"{section.role}: {words}" if len(paragraphs) > 1 else words,

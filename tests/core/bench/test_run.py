@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import ig_core as ig
 from ig_core import cli
 from ig_core.attribution import Attribution
 from ig_core.bench import runner
 from ig_core.bench.folder import RunFolder
+from ig_core.bench.plan import Selection, Settings, plan
 from ig_core.bench.runner import finished
 
 SCRIPT = Path(__file__).with_name("planted.py")
@@ -250,6 +252,16 @@ def test_smoke_is_the_default_suite_and_named_cases_are_of_any(bench):
     assert "planted/polynomial" in listed and "planted/second" not in listed
     assert "planted/second" in bench("list", "--suite", "full").output
     assert "planted/second" in bench("list", "--cases", "planted/*").output
+
+
+def test_a_costly_method_runs_in_larger_suites_and_where_it_is_named():
+    def methods(**selected):
+        chosen = Selection(domains=("text",), **selected)
+        return {cell.method.name for cell in plan(ig.plugins(), chosen, Settings()).cells}
+
+    assert {"ig", "loo"} <= methods() and "sig" not in methods()
+    assert "sig" in methods(suite="default")
+    assert methods(methods=("sig",)) == {"sig"}
 
 
 def test_a_case_is_loaded_once(bench, out, planted, monkeypatch):

@@ -17,6 +17,9 @@ from ig_core.paths import Leg
 from ig_core.quadrature import Request
 from ig_core.rows import Batch, kind_of
 
+WAITING = 2**14
+"""Numbers in the points of a pass up to which a CPU waits for calls rather than for arithmetic."""
+
 
 @dataclass(frozen=True, eq=False)
 class Shared:
@@ -231,6 +234,8 @@ def gradients_of(
 def _backward(
     output: Tensor, points: Sequence[Tensor], masks: Tensor, together: int
 ) -> Iterator[Sequence[Tensor | None]]:
+    if not output.is_cuda and sum(point.numel() for point in points) > WAITING:
+        together = 1
     done = 0
     while done < len(masks):
         some = masks[done : done + max(1, together)]

@@ -52,7 +52,7 @@ CAPTUM = {
 }
 """What Captum's arguments are here."""
 
-ALIASES = {"tolerance": "tol", "generate": "generated", "labels": "class_names"}
+ALIASES = {"tolerance": "tol"}
 """What else some options could have been called."""
 
 
@@ -154,12 +154,13 @@ def attribute(
             return []
         with _told(progress, len(task.examples)) as tell:
             results = list(chosen.attribute(replace(task, progress=tell)))
-    _judge(results, tol, strict, "examples" if targets is None else "results")
-    if targets is None:
-        return results if raws is not None else results[0]
     found = [
         results[i * task.targets : i * task.targets + count] for i, count in enumerate(task.own)
     ]
+    told = [result for own in found for result in own]
+    _judge(told, tol, strict, "examples" if targets is None else "results")
+    if targets is None:
+        return results if raws is not None else results[0]
     return found if raws is not None else found[0]
 
 

@@ -173,6 +173,16 @@ def test_a_causal_model_is_explained_token_by_token(family, tokenizer):
         assert list(result.units.labels) == ["a", "dull", "film", "with", "no", "plot"]
 
 
+def test_a_warning_counts_the_tokens_that_there_are(tokenizer):
+    raws = [
+        {"text": "a dull film with", "generated": " no"},
+        {"text": "great", "generated": " story of one city"},
+    ]
+    options = {"rule": "midpoint", "steps": 1, "tol": 1e-9, "baseline": "mask"}
+    with pytest.warns(ig.NotConvergedWarning, match="5 of 5 results missed"):
+        ig.attribute(causal("GPT2"), raws, tokenizer=tokenizer, targets="each", **options)
+
+
 @pytest.mark.parametrize("family", CAUSAL)
 def test_ragged_prompts_share_a_batch(family, tokenizer):
     model = causal(family)

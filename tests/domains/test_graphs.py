@@ -27,7 +27,9 @@ from torch_geometric.nn import (
     global_add_pool,
 )
 
-from ig_graphs.cases import _save, auroc, benzene, karate
+from ig_graphs.cases.karate import karate
+from ig_graphs.cases.molecules import benzene
+from ig_graphs.cases.training import _save, auroc
 from ig_graphs.domain import GraphDomain
 from ig_graphs.edges import masked_messages
 

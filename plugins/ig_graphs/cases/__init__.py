@@ -1,0 +1,7 @@
+"""Benchmark cases of graphs: real ones, and ones whose truth is planted."""
+
+from __future__ import annotations
+
+from ig_graphs.cases import karate, molecules
+
+CASES = [karate.CASE, molecules.CASE]

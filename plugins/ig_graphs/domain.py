@@ -156,7 +156,9 @@ class GraphDomain(Domain):
                 "index": chosen,
                 "explain": list(self.explain),
                 "nodes": nodes or [str(i) for i in range(len(x))],
+                "node_types": [["", len(x)]],
                 "edges": edge_index.t().tolist() if edge_index.size(1) <= view.MOST_EDGES else [],
+                "relations": [[["", "", ""], edge_index.size(1)]],
             },
         )
 

@@ -154,6 +154,7 @@ def attribute(
             return []
         with _told(progress, len(task.examples)) as tell:
             results = list(chosen.attribute(replace(task, progress=tell)))
+        results = list(subject.finish(task, results))
     found = [
         results[i * task.targets : i * task.targets + count] for i, count in enumerate(task.own)
     ]

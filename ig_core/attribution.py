@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -263,6 +263,11 @@ class Attribution:
             f"residual={self.residual:.1e}, {self.status}: {leading})"
         )
 
+    def _more(self) -> Iterable[tuple[Any, Any]]:
+        """What the domain adds to the facts."""
+        facts = self.display.get("facts")
+        return facts.items() if isinstance(facts, Mapping) else ()
+
     def card(self) -> Card:
         """What a view needs, free of tensors."""
         explained = self.display.get("explained")
@@ -279,6 +284,7 @@ class Attribution:
                 **({"explained": str(explained)} if explained else {}),
                 "F(input)": f"{self.at_input:.5g}",
                 "F(baseline)": f"{self.at_baseline:.5g}",
+                **{str(name): str(fact) for name, fact in self._more()},
                 "difference": f"{self.delta:.5g}",
                 "residual": f"{self.residual:.1e}{share}",
                 "estimated error": "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,9 @@ from ig_core.layout import Layout
 from ig_core.model_state import modules_in, prepared
 from ig_core.report import html, text
 from ig_core.rows import Rows
+
+if TYPE_CHECKING:
+    from ig_core.methods import Task
 
 
 class Domain(ABC):
@@ -77,6 +80,14 @@ class Domain(ABC):
     @abstractmethod
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
         """The explained number of every row; rows must not influence each other."""
+
+    def finish(self, task: Task, results: Sequence[Attribution]) -> Sequence[Attribution]:
+        """What the user is given of a task's results: by default just these.
+
+        Override it to add what is asked of the model once more for all of them, or where the
+        examples were a part of what the user gave.
+        """
+        return results
 
     def baseline(self, example: Example) -> Mapping[str, Tensor]:
         """Where the path starts when the user does not say; zeros by default."""

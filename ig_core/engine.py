@@ -142,11 +142,24 @@ def evaluate(
     device: torch.device,
 ) -> Float[Tensor, " points"]:
     """F at several points of one example's input space, without gradients."""
-    batch = Batch([example], layouts, device)
     count = len(next(iter(points.values())))
-    packs = batch.pack([{n: v[i] for n, v in points.items()} for i in range(count)])
-    owner = torch.zeros(count, dtype=torch.long)
-    result = torch.full((count,), torch.nan, dtype=torch.float64)
+    each = [{name: value[i] for name, value in points.items()} for i in range(count)]
+    return evaluate_each(forward, [example], each, [0] * count, layouts, device)
+
+
+def evaluate_each(
+    forward: Forward,
+    examples: Sequence[Example],
+    points: Sequence[Mapping[str, Tensor]],
+    owners: Sequence[int],
+    layouts: Mapping[str, Layout],
+    device: torch.device,
+) -> Float[Tensor, " points"]:
+    """F at points of the input spaces of their owners among some examples, without gradients."""
+    batch = Batch(examples, layouts, device)
+    packs = batch.pack(points)
+    owner = torch.tensor(owners, dtype=torch.long)
+    result = torch.full((len(owner),), torch.nan, dtype=torch.float64)
     for rows in batch.chunks(owner):
         gathered = {
             n: p.select(rows).gather(p.values, {}).to(batch.dtypes[n]) for n, p in packs.items()

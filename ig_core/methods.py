@@ -16,7 +16,7 @@ from ig_core import invariance
 from ig_core.adaptive import Adaptive
 from ig_core.attribution import Attribution, WorstPanel
 from ig_core.domain import Domain
-from ig_core.engine import Progress, evaluate, integrate
+from ig_core.engine import Progress, evaluate, evaluate_each, integrate
 from ig_core.errors import IGError
 from ig_core.example import Example, Units
 from ig_core.paths import Inputs, Path, Straight
@@ -73,6 +73,12 @@ class Task:
     def values_at(self, example: Example, points: Mapping[str, Tensor]) -> Tensor:
         """F at several points of one example's input space."""
         return evaluate(self.domain.forward, example, points, self.domain.layouts, self.device)
+
+    def values_of(self, examples: Sequence[Example], points: Sequence[Inputs]) -> Tensor:
+        """F of several examples, each at one point of its own input space."""
+        forward, layouts = self.domain.forward, self.domain.layouts
+        owners = range(len(examples))
+        return evaluate_each(forward, examples, points, owners, layouts, self.device)
 
 
 class Method(ABC):

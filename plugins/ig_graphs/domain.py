@@ -1,65 +1,74 @@
-"""Graph models of PyTorch Geometric: node features and messages, at node, edge or graph level."""
+"""Graph models of PyTorch Geometric: nodes, edges and their features, at every level."""
 
 from __future__ import annotations
 
-import inspect
-import operator
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, get_args
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, get_args
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
 from ig_core import (
     Attribution,
-    Cat,
     Domain,
     Example,
-    ForwardError,
-    IGError,
     InputError,
     Layout,
     OutputError,
     Rows,
+    Selector,
     Stack,
+    Task,
     Units,
     UnknownNameError,
 )
-from ig_graphs import view
-from ig_graphs.edges import masked_messages
+from ig_graphs import facts, view
+from ig_graphs.caches import without_caches
+from ig_graphs.games import Game
+from ig_graphs.graph import COUNT
+from ig_graphs.model import GraphModel
+from ig_graphs.place import Level
+from ig_graphs.scored import Relation, tensor_name
+from ig_graphs.session import Seen, Session
+from ig_graphs.units import regrouped, units_of
 
-Explained = Literal["x", "edges"]
-Level = Literal["node", "edge", "graph"]
-Index = int | tuple[int, int] | None
-
-_PAIR = "edge_label_index"
-_OWN = ("x", "edges", "edge_index", "batch", "batch_size", _PAIR)
-_NODE = "explained node"  # No identifier, so that no argument of a model can have this name.
-_CLASSES = "explained classes"
+CLASSES = "explained classes"
+"""No identifier, so that no argument of a model can have this name."""
 
 
 class GraphDomain(Domain):
-    """One ``Data``, a list of them or a ``Batch``; the model takes ``x`` and ``edge_index``.
+    """One ``Data`` or ``HeteroData``, a list of them or a ``Batch``.
 
-    The model is called by keyword. Whatever else its ``forward`` names is taken from the data
-    (``edge_attr``, ``edge_weight``, ``pos``, ...) and shares a batch as PyG would collate it;
-    ``batch`` is the batch vector. The input ``"edges"`` is one number per edge that multiplies
-    its messages and moves from 0 to 1. Nodes are called by ``data.labels`` if there are any::
+    The model is called by keyword: every argument of its ``forward`` gets what the data has under
+    that name (``x``, ``edge_index``, ``edge_attr``, ``pos``, ..., or ``x_dict`` and so on where
+    nodes have types); ``batch`` is the batch vector, and a model with the one argument ``data``
+    gets a ``Batch``. A sparse adjacency is turned into an ``edge_index``. ``"edges"`` is one number
+    per edge that goes from 0 to 1::
 
         ig.attribute(model, data, level="node", index=4, explain=("x", "edges"))
 
-    A target is an output; without one a classifier's margin is explained: the output of the
+    Nodes are called by ``data.labels`` and features by ``data.feature_names``, if there are any. A
+    target is an output; without one a classifier's margin is explained: the output of the
     predicted class at that place minus that of the runner-up. A single output is explained as it
     is.
 
     Args:
-        explain: what moves along the path: ``"x"``, ``"edges"``, or both at once in a tuple.
+        explain: what moves along the path: any of ``"x"``, ``"edges"``, ``"edge_attr"``,
+            ``"edge_weight"`` and other tensors that the model takes, for all types of nodes and
+            edges, or for one as in ``"paper.x"`` and ``"author__writes__paper.edges"``.
         level: whether the output has a row per graph, per node, or per pair of nodes in
             ``edge_label_index``.
-        index: the explained node, or pair of nodes; a list has one per graph, or several of
-            a single graph. A pair ``(data, index)`` among the inputs brings its own.
+        index: the explained node, or pair of nodes, as ``("paper", 4)`` where nodes have types; a
+            list has one per graph, or several of a single graph. A pair ``(data, index)`` among
+            the inputs brings its own.
+        game: what no edge means: ``"message"``, nothing arrives along it but the layers'
+            coefficients are those of the full graph; ``"existence"``, it is not there.
+        per_layer: one mask per edge and layer; the values have the shape ``(layers, edges)`` and
+            their sum over the layers is what one mask for all gives.
+        restrict: leave out what the explained node cannot depend on, exactly.
+        output: which part of a tuple or dict that the model returns: key, position or function.
     """
 
     name = "graphs"
@@ -70,49 +79,57 @@ class GraphDomain(Domain):
         self,
         model: Any,
         *,
-        explain: Explained | Sequence[Explained] = ("x",),
+        explain: str | Sequence[str] = ("x",),
         level: Level = "graph",
-        index: Index | list[Index] = None,
+        index: Any = None,
+        game: Game = "message",
+        per_layer: bool = False,
+        restrict: bool = True,
+        output: Selector = None,
     ) -> None:
         super().__init__(model)
-        explain = (explain,) if isinstance(explain, str) else explain
-        if not isinstance(explain, Collection) or not explain:
+        several = (explain,) if isinstance(explain, str) else explain
+        named = isinstance(several, Collection) and all(isinstance(one, str) for one in several)
+        if not named or not several:
             raise InputError(
-                f"explain takes ('x',), ('edges',) or ('x', 'edges') (got {explain!r})"
+                "explain takes one or several names, such as 'x', 'edges', 'edge_attr' or "
+                f"'edge_weight' (got {explain!r})"
             )
-        for kind, names, known in (
-            ("part of a graph to explain", explain, get_args(Explained)),
-            ("level", [level], get_args(Level)),
-        ):
-            if unknown := [name for name in names if name not in known]:
-                raise UnknownNameError(kind, str(unknown[0]), known)
-        self.explain = tuple(name for name in ("x", "edges") if name in explain)
+        for kind, name, known in (("level", level, Level), ("game of edges", game, Game)):
+            if name not in get_args(known):
+                raise UnknownNameError(kind, str(name), get_args(known))
+        if per_layer and game != "message":
+            raise InputError("per_layer=True needs game='message': an edge exists for all layers")
+        self.explain = tuple(dict.fromkeys(several))
         self.level = level
         self.index = index
-        self.named, self.needed = _parameters(model)
-        if level == "edge" and _PAIR not in self.named:
-            raise InputError(
-                "level='edge' needs a model that takes edge_label_index, the pairs of nodes to "
-                f"score (its forward takes {', '.join(self.named)})"
-            )
-        # Without a batch vector the model cannot tell graphs apart: one at a time.
-        alone = level == "graph" and "batch" not in self.named
-        self.layouts: dict[str, Layout] = {
-            "x": Cat(capacity=1) if alone else Cat(),
-            "edges": Cat(),
-            "edge_index": Cat(dim=1, into="x"),
-            _NODE: Cat(into="x"),
-            _PAIR: Cat(dim=1, into="x"),
-            _CLASSES: Stack(),
+        self.game = game
+        self.per_layer = per_layer
+        self.restrict = restrict
+        self.output = output
+        self.layouts: dict[str, Layout] = {CLASSES: Stack()}
+        self._calls = 0
+        self._session = self._begun()
+        self._model: GraphModel | None = None
+
+    def _begun(self) -> Session:
+        options = {
+            "model": self.model,
+            "modules": self.modules(),
+            "level": self.level,
+            "game": self.game,
+            "output": self.output,
         }
+        return Session(options, self.restrict)
 
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:
-        from torch_geometric.data import Data
+        from torch_geometric.data import Data, HeteroData
 
         parts = raw if isinstance(raw, list) else [raw]
         graphs = [part[0] if isinstance(part, tuple) and part else part for part in parts]
-        return callable(model) and bool(graphs) and all(isinstance(g, Data) for g in graphs)
+        known = all(isinstance(graph, (Data, HeteroData)) for graph in graphs)
+        return callable(model) and bool(graphs) and known
 
     def split(self, raw: Any) -> Sequence[Any] | None:
         from torch_geometric.data import Batch
@@ -129,43 +146,66 @@ class GraphDomain(Domain):
             )
         return list(zip(graphs, self.index, strict=True))
 
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        with super().prepared(), without_caches(self.modules()):
+            self._calls += 1
+            try:
+                yield
+            finally:
+                self._calls -= 1
+                if not self._calls:  # the user may change the graphs before the next call.
+                    self._session = self._begun()
+
     def encode(self, raw: Any, target: Any = None) -> Example:
         data, index = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw, self.index)
-        x, edge_index = _checked_graph(data)
-        mask = torch.ones(
-            edge_index.size(1), dtype=x.dtype if x.is_floating_point() else None, device=x.device
-        )
-        inputs = {n: v for n, v in (("x", x), ("edges", mask)) if n in self.explain}
-        context = {} if "x" in inputs else {"x": x}
-        context |= {"edge_index": edge_index, **self._extras(data, len(x))}
-        chosen = self._chosen(index, len(x))
-        if chosen:
-            where = torch.tensor(chosen, device=x.device)
-            context |= {_NODE: where} if self.level == "node" else {_PAIR: where.view(2, 1)}
-        nodes = _labels(data, len(x))
-        margin = target is None and x.is_floating_point()
-        classes = self._classes({**inputs, **context}) if margin else [-1, -1]
+        with self.prepared():
+            seen = self._session.see(data, index)
+            self._model = seen.model
+            return self._example(seen, target)
+
+    def _example(self, seen: Seen, target: Any) -> Example:
+        tensors = seen.graph.tensors()
+        device = next(iter(tensors.values())).device
+        tensors |= seen.place.tensors(device)
+        inputs = self._inputs(seen, tensors)
+        # Without a batch vector the model cannot tell graphs apart: one at a time.
+        alone = self.level == "graph" and not seen.model.call.takes("batch")
+        self.layouts |= seen.graph.layouts(alone=alone, per_layer=self.per_layer)
+        self.layouts |= seen.place.layouts()
+        floating = all(value.is_floating_point() for value in inputs.values())
+        if self.game == "existence" and floating:
+            self._session.check_existence(seen.origin)
+        classes = self._classes(seen) if target is None and floating else [-1, -1]
+        context = {name: value for name, value in tensors.items() if name not in inputs}
+        units = units_of(seen.graph, inputs)
+        if seen.part is not None:
+            self._session.wholes.remember(units, seen.whole)
+        kinds = seen.graph.kinds
         return Example(
             inputs,
-            context | {_CLASSES: torch.tensor(classes, device=x.device)},
+            context | {CLASSES: torch.tensor(classes, device=device)},
             target,
-            _units(inputs, nodes, edge_index),
+            units,
             {
-                "explained": _told(target, classes) + _at(chosen, nodes),
+                "explained": _told(target, classes) + seen.origin.told(seen.whole),
                 "level": self.level,
-                "index": chosen,
+                "index": [seen.graph.at(*node) for node in seen.place.nodes],
                 "explain": list(self.explain),
-                "nodes": nodes or [str(i) for i in range(len(x))],
-                "node_types": [["", len(x)]],
-                "edges": edge_index.t().tolist() if edge_index.size(1) <= view.MOST_EDGES else [],
-                "relations": [[["", "", ""], edge_index.size(1)]],
+                "of_edges": [name for name in inputs if isinstance(kinds.get(name), tuple)],
+                **({"game": self.game} if facts.masked(inputs) else {}),
+                **seen.graph.display(view.MOST_EDGES),
+                **({} if seen.part is None else {"part": seen.part.display(seen.whole)}),
             },
         )
 
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
+        model = self._model
+        assert model is not None, "rows are made of examples, which come from encode"
         tensors = {name: rows[name] for name in self.layouts if name in rows}
-        outputs = self._outputs(tensors, rows.owners("x"), len(rows))
-        classes = rows[_CLASSES]
+        classes = rows[CLASSES]
+        owners = {t: rows.owners(tensor_name(t, COUNT)) for t in model.graph.sizes}
+        outputs = model(tensors, owners, len(rows))
         if bool((classes >= 0).all()):
             if outputs.dim() != 2 or len(outputs) != len(rows):
                 raise OutputError(
@@ -176,162 +216,59 @@ class GraphDomain(Domain):
             return rows.select(first - second)
         return rows.select(outputs)
 
+    def finish(self, task: Task, results: Sequence[Attribution]) -> Sequence[Attribution]:
+        """The results with what F is without edges, and with the values of the whole graph."""
+        graph = None if self._model is None else self._model.graph
+        told = results if graph is None else facts.added(task, results, graph)
+        return [self._session.wholes.completed(result) for result in told]
+
     @classmethod
     def render(cls, attribution: Attribution, fmt: str = "text") -> str:
         rest = super().render(attribution, fmt)
         return view.drawing(attribution) + rest if fmt == "html" else rest
 
-    @contextmanager
-    def prepared(self) -> Iterator[None]:
-        with super().prepared(), _without_caches(self.modules()):
-            yield
+    @classmethod
+    def regroup(cls, attribution: Attribution, by: Any) -> Units:
+        """Other units of a graph.
 
-    def _outputs(
-        self, tensors: dict[str, Any], batch: Int[Tensor, " nodes"], graphs: int
-    ) -> Float[Tensor, "graphs ..."]:
-        """What the model says at the explained place of every graph."""
-        own = {"batch": batch, "batch_size": graphs}
-        given = {n: v for n, v in (tensors | own).items() if n in self.named and n != "edges"}
-        with ExitStack() as stack:
-            if "edges" in self.explain:
-                edges = tensors["edge_index"], tensors["edges"]
-                stack.enter_context(masked_messages(self.modules(), *edges, len(batch)))
-            outputs = self.model(**given)
-        if not isinstance(outputs, Tensor):
-            raise OutputError(f"the model must give one tensor (got {type(outputs).__name__})")
-        if self.level != "node":
-            return outputs
-        if outputs.dim() == 0 or len(outputs) != len(batch):
-            raise OutputError(
-                f"level='node' needs an output row per node: expected {len(batch)} for the "
-                f"{graphs} graphs of this pass (got shape {tuple(outputs.shape)})"
-            )
-        return outputs[tensors[_NODE]]
+        They are ``"part"``, all nodes and edges; ``"pair"``, the same with both directions of an
+        edge together; ``"type"``, node types and relations; and ``"feature"``, every feature of
+        every node, with the relation through which that node reaches what is explained.
 
-    def _classes(self, tensors: dict[str, Any]) -> list[int]:
+        Raises:
+            InputError: there is no such grouping.
+        """
+        return regrouped(attribution, by)
+
+    def _inputs(self, seen: Seen, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What moves along the path: of nodes, then of edges, in the order of the graph."""
+        graph = seen.graph
+        found: dict[str, Tensor] = {}
+        for name in self.explain:
+            own = {tensor_name(r, "edges"): r for r in graph.edges}
+            masks = {key: r for key, r in own.items() if name in ("edges", key)}
+            columns = [column for column in graph.columns if name in (column.name, column.key)]
+            found |= {key: self._mask(seen, r, tensors) for key, r in masks.items()}
+            found |= {column.key: column.value for column in columns}
+            if not masks and not columns:
+                known = [column.key for column in graph.columns]
+                raise UnknownNameError("part of a graph to explain", name, (*known, *own))
+        return {name: found[name] for name in (*graph.kinds, *found) if name in found}
+
+    def _mask(self, seen: Seen, relation: Relation, tensors: Mapping[str, Tensor]) -> Tensor:
+        wide = (v.dtype for v in tensors.values() if v.is_floating_point())
+        count, dtype = seen.graph.edges[relation].size(1), next(wide, torch.get_default_dtype())
+        ones = seen.graph.edges[relation].new_ones(count, dtype=dtype)
+        if not self.per_layer:
+            return ones
+        layers = self._session.layers(relation, seen.origin)
+        return ones.expand(layers, -1).contiguous()
+
+    def _classes(self, seen: Seen) -> list[int]:
         """The predicted class of one graph and the runner-up; -1 where there are no classes."""
-        batch = tensors["x"].new_zeros(len(tensors["x"]), dtype=torch.long)
-        try:
-            with self.prepared(), torch.no_grad():
-                outputs = self._outputs(tensors, batch, 1)
-        except IGError:
-            raise
-        except Exception as error:
-            told = f"{type(error).__name__} on a graph of {len(batch)} nodes: {error}"
-            raise ForwardError(f"the model raised {told}") from error
-        several = outputs.dim() == 2 and len(outputs) == 1 and outputs.size(1) > 1
-        return outputs[0].topk(2).indices.tolist() if several else [-1, -1]
-
-    def _chosen(self, index: Any, nodes: int) -> list[int]:
-        """The explained node, or the pair of them, or none."""
-        wanted = {"graph": 0, "node": 1, "edge": 2}[self.level]
-        if wanted == 0 and index is not None:
-            raise InputError(f"level='graph' explains the whole graph (got index={index!r})")
-        try:
-            several = [] if index is None else index if wanted == 2 else [index]
-            chosen = [operator.index(i) for i in several if not isinstance(i, bool)]
-        except TypeError:
-            chosen = []
-        if len(chosen) != wanted:
-            what = "a pair of nodes (u, v)" if wanted == 2 else "the number of a node"
-            raise InputError(f"level={self.level!r} needs index, {what} (got {index!r})")
-        if not all(0 <= i < nodes for i in chosen):
-            raise InputError(f"index must lie in 0 to {nodes - 1}, the nodes (got {index!r})")
-        return chosen
-
-    def _extras(self, data: Any, nodes: int) -> dict[str, Tensor]:
-        """What else the model names and the data has, batched by the rules of PyG."""
-        extras = {}
-        for name in self.named:
-            if name in _OWN:
-                continue
-            value = data.get(name)
-            if not isinstance(value, Tensor) or value.layout != torch.strided:
-                if name in self.needed:
-                    raise InputError(
-                        f"the model needs {name!r}, a dense tensor, beside x and edge_index "
-                        f"(the data has {', '.join(sorted(data.keys()))})"
-                    )
-                continue
-            extras[name] = value if value.dim() else value.view(1)
-            dim, step = data.__cat_dim__(name, value), data.__inc__(name, value)
-            if isinstance(step, Tensor) or step not in (0, nodes):
-                raise InputError(
-                    f"{name!r} counts something else than nodes in a batch (its __inc__ is "
-                    f"{step}); only positions of nodes can be shifted"
-                )
-            self.layouts[name] = (
-                Stack() if dim is None else Cat(dim=dim, into="x" if step else None)
-            )
-        return extras
-
-
-def _parameters(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What a model can be called with by keyword, and what of it has no default.
-
-    Raises:
-        InputError: ``x`` and ``edge_index`` are not among it.
-    """
-    call = model.forward if isinstance(model, nn.Module) else model
-    kinds = inspect.Parameter
-    own = [
-        p
-        for p in inspect.signature(call).parameters.values()
-        if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
-    ]
-    named = tuple(p.name for p in own)
-    if not {"x", "edge_index"} <= set(named):
-        raise InputError(
-            "a graph model is called as model(x=..., edge_index=...); its forward takes "
-            f"({', '.join(named)}). Wrap it in an nn.Module whose forward takes x and edge_index"
-        )
-    return named, tuple(p.name for p in own if p.default is kinds.empty)
-
-
-def _checked_graph(data: Any) -> tuple[Tensor, Int[Tensor, "2 edges"]]:
-    """Node features and edges of one graph.
-
-    Raises:
-        InputError: they are missing or do not fit each other.
-    """
-    from torch_geometric import EdgeIndex
-    from torch_geometric.data import Batch, Data
-
-    if not isinstance(data, Data) or isinstance(data, Batch):
-        raise InputError(
-            f"a graph is a torch_geometric.data.Data, or a pair (Data, index) "
-            f"(got {type(data).__name__})"
-        )
-    x, edge_index = data.x, data.edge_index
-    if not isinstance(x, Tensor) or x.dim() == 0 or len(x) == 0:
-        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise InputError(f"a graph needs node features x, one row per node (got {got})")
-    if not isinstance(edge_index, Tensor):
-        raise InputError(
-            f"a graph needs edge_index (got {type(edge_index).__name__}); without edges it is "
-            "torch.empty(2, 0, dtype=torch.long), and an adj_t has to be given as edge_index"
-        )
-    if edge_index.dtype != torch.long or edge_index.dim() != 2 or edge_index.size(0) != 2:
-        raise InputError(
-            "edge_index must be torch.int64 of shape (2, edges) "
-            f"(got {edge_index.dtype} of shape {tuple(edge_index.shape)})"
-        )
-    outside = ((edge_index < 0) | (edge_index >= len(x))).any(0).nonzero().view(-1)
-    if len(outside):
-        edge = int(outside[0])
-        raise InputError(
-            f"edge_index must hold nodes from 0 to {len(x) - 1} "
-            f"(got {edge_index[:, edge].tolist()} at edge {edge})"
-        )
-    # The metadata of an EdgeIndex (sorted, sizes) would not hold for a union of graphs.
-    return x, edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
-
-
-def _labels(data: Any, nodes: int) -> list[str]:
-    labels = [str(label) for label in data["labels"]] if "labels" in data else []
-    if labels and len(labels) != nodes:
-        raise InputError(f"data.labels must have one entry per node, {nodes} (got {len(labels)})")
-    return labels
+        outputs = self._session.output(seen)
+        several = outputs.dim() == 1 and len(outputs) > 1
+        return outputs.topk(2).indices.tolist() if several else [-1, -1]
 
 
 def _told(target: Any, classes: Sequence[int]) -> str:
@@ -342,46 +279,3 @@ def _told(target: Any, classes: Sequence[int]) -> str:
         return f"output {target}"
     first, second = classes
     return "the output" if first < 0 else f"output {first} (predicted) minus output {second}"
-
-
-def _at(chosen: Sequence[int], nodes: Sequence[str]) -> str:
-    """Where in the graph."""
-    names = [nodes[i] if nodes else f"node {i}" for i in chosen]
-    return f" at {' and '.join(names)}" if names else ""
-
-
-def _units(
-    inputs: Mapping[str, Tensor], nodes: Sequence[str], edge_index: Int[Tensor, "2 edges"]
-) -> Units:
-    """Nodes, then edges."""
-    labels: list[str] = []
-    index = {}
-    if "x" in inputs:
-        count = len(inputs["x"])
-        index["x"] = torch.arange(count)
-        labels += nodes or [f"node {i}" for i in range(count)]
-    if "edges" in inputs:
-        pairs = edge_index.t().tolist()
-        index["edges"] = torch.arange(len(pairs)) + len(labels)
-        labels += [f"{nodes[u]}-{nodes[v]}" if nodes else f"edge {u}-{v}" for u, v in pairs]
-    kind = "part" if len(index) > 1 else "node" if "x" in index else "edge"
-    return Units(labels, index, kind)
-
-
-@contextmanager
-def _without_caches(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Layers compute anew what they cached for the graph they saw first; restored outside."""
-    every = {m for root in modules for m in root.modules() if vars(m).get("cached") is True}
-    kept = [
-        (module, name, value)
-        for module in every
-        for name, value in vars(module).items()
-        if name == "cached" or name.startswith("_cached_")
-    ]
-    try:
-        for module, name, _ in kept:
-            setattr(module, name, False if name == "cached" else None)
-        yield
-    finally:
-        for module, name, value in kept:
-            setattr(module, name, value)

@@ -23,7 +23,7 @@ Kind = str | Relation
 """A node type or a relation."""
 
 OF_EDGES = ("edges", "edge_attr", "edge_weight")
-"""What of an edge can be explained: that it is there, its features, its weight."""
+"""What edges of a graph without types mostly have: that they are there, features, a weight."""
 
 
 def tensor_name(kind: Kind, attribute: str) -> str:
@@ -72,6 +72,8 @@ class ScoredGraph:
 def scored(attribution: Attribution) -> ScoredGraph:
     """The graph that an attribution of the domain ``"graphs"`` is about.
 
+    Where only a part of a large graph can matter, it is that part.
+
     Raises:
         InputError: it is of another domain, or its graph was too large to be kept with it.
     """
@@ -87,36 +89,62 @@ def scored(attribution: Attribution) -> ScoredGraph:
             f"the result of a graph with {sum(counts)} edges does not keep them; its values are "
             "in attribution.tensors"
         )
-    node_types = [name for name, _ in display["node_types"]]
-    sizes = [count for _, count in display["node_types"]]
-    relations = [_relation(parts) for parts, _ in display["relations"]]
-    tensors = attribution.tensors
+    node_types = dict(display["node_types"])
+    relations = {_relation(parts): count for parts, count in display["relations"]}
+    tensors = _own(attribution, (*node_types, *relations))
+    sizes = list(node_types.values())
+    kind = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    named = list(relations)
+    if display.get("edge_type"):
+        kind = torch.tensor(display["edge_type"])
+        named = [("", str(name), "") for name in display["edge_types"]]
     return ScoredGraph(
         labels=display["nodes"],
         node_type=torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
-        node_types=node_types,
+        node_types=list(node_types),
         edge_index=torch.tensor(display["edges"], dtype=torch.long).view(-1, 2).t(),
-        relation=torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)),
-        relations=relations,
-        nodes=_summed(
-            tensors,
-            [(t, n, _of_nodes(tensors, t)) for t, n in zip(node_types, sizes, strict=True)],
-        ),
-        edges=_summed(tensors, [(r, n, OF_EDGES) for r, n in zip(relations, counts, strict=True)]),
+        relation=kind,
+        relations=named,
+        nodes=_summed(tensors, node_types),
+        edges=_summed(tensors, relations),
         features={
-            name: tensors[tensor_name(name, "x")].flatten(1)
-            for name in node_types
-            if tensor_name(name, "x") in tensors
+            name: tensors[name, "x"].flatten(1) for name in node_types if (name, "x") in tensors
         },
         feature_names=display.get("features", {}),
         marked=display["index"],
     )
 
 
-def _of_nodes(tensors: Mapping[str, Tensor], node_type: str) -> Sequence[str]:
-    """What was explained of the nodes of a type: all that is not of an edge."""
-    own = [name.rpartition(".")[::2] for name in tensors]
-    return [name for kind, name in own if kind == node_type and name not in OF_EDGES]
+def along(name: str, value: Tensor) -> int:
+    """The dimension of a tensor that counts nodes or edges; masks per layer have it last."""
+    return 1 if name.rpartition(".")[2] == "edges" and value.dim() == 2 else 0
+
+
+def kept_of(display: Mapping[str, Any]) -> dict[Kind, Int[Tensor, " kept"]]:
+    """The nodes and edges of the whole graph that a part of it keeps."""
+    part = display["part"]
+    kinds: list[Kind] = [name for name, _ in display["node_types"]]
+    kinds += [_relation(parts) for parts, _ in display["relations"]]
+    ids = [*part["nodes"], *part["edges"]]
+    return {k: torch.tensor(i, dtype=torch.long) for k, i in zip(kinds, ids, strict=True)}
+
+
+def _own(attribution: Attribution, kinds: Sequence[Kind]) -> dict[tuple[Kind, str], Tensor]:
+    """The values by node type or relation and by attribute, of the part that is drawn."""
+    ids = kept_of(attribution.display) if attribution.display.get("whole") else {}
+    edges = attribution.display.get("of_edges", OF_EDGES)
+    found: dict[tuple[Kind, str], Tensor] = {}
+    for kind in kinds:
+        for name, value in attribution.tensors.items():
+            attribute = name.rpartition(".")[2]
+            other = isinstance(kind, str) == (name in edges)
+            if name != tensor_name(kind, attribute) or other:
+                continue
+            kept = ids.get(kind)
+            found[kind, attribute] = (
+                value if kept is None else value.index_select(along(name, value), kept)
+            )
+    return found
 
 
 def _relation(parts: Sequence[Any]) -> Relation:
@@ -125,19 +153,18 @@ def _relation(parts: Sequence[Any]) -> Relation:
 
 
 def _summed(
-    tensors: Mapping[str, Tensor], groups: Sequence[tuple[Kind, int, Sequence[str]]]
-) -> Tensor | None:
+    tensors: Mapping[tuple[Kind, str], Tensor], kinds: Mapping[Any, int]
+) -> Float[Tensor, " items"] | None:
     """The sum over all that was explained of each node or edge, type after type."""
     known = False
     parts = []
-    for kind, count, attributes in groups:
+    for kind, count in kinds.items():
         total = torch.zeros(count, dtype=torch.float64)
-        for attribute in attributes:
-            value = tensors.get(tensor_name(kind, attribute))
-            if value is not None:
+        for (own, attribute), value in tensors.items():
+            if own == kind:
                 known = True
+                layers = along(attribute, value) == 1
                 wide = value.double()
-                layers = attribute == "edges" and wide.dim() == 2
                 total = total + (wide.sum(0) if layers else wide.reshape(count, -1).sum(1))
         parts.append(total)
     return torch.cat(parts) if known else None

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from ig_core import Attribution
+from ig_graphs.scored import scored
 
 MOST_EDGES = 100_000
 """Edges that a result remembers for its drawing; a larger graph is shown as bars only."""
@@ -53,15 +54,11 @@ def drawing(attribution: Attribution) -> str:
 
 
 def _scene(attribution: Attribution, display: Mapping[str, Any]) -> _Scene:
-    labels, pairs = display["nodes"], [tuple(pair) for pair in display["edges"]]
-    scores = attribution.scores.tolist()
-    on_nodes = "x" in display["explain"]
-    nodes = scores[: len(labels)] if on_nodes else [0.0] * len(labels)
-    found = (
-        scores[len(labels) * on_nodes :] if "edges" in display["explain"] else [0.0] * len(pairs)
-    )
+    graph = scored(attribution)
+    nodes = [0.0] * len(graph.labels) if graph.nodes is None else graph.nodes.tolist()
+    found = [0.0] * graph.edge_index.size(1) if graph.edges is None else graph.edges.tolist()
     edges: dict[Pair, float] = {}
-    for (u, v), score in zip(pairs, found, strict=True):
+    for (u, v), score in zip(graph.edge_index.t().tolist(), found, strict=True):
         pair = (min(u, v), max(u, v))
         edges[pair] = edges.get(pair, 0.0) + score
     marked = display["index"]
@@ -69,10 +66,10 @@ def _scene(attribution: Attribution, display: Mapping[str, Any]) -> _Scene:
     for (u, v), score in edges.items():
         weight[u] += abs(score)
         weight[v] += abs(score)
-    order = sorted(range(len(labels)), key=lambda i: (i not in marked, -weight[i]))
+    order = sorted(range(len(graph.labels)), key=lambda i: (i not in marked, -weight[i]))
     kept = sorted(order[:MOST_NODES])
     return _Scene(
-        labels,
+        graph.labels,
         {i: nodes[i] for i in kept},
         {pair: score for pair, score in edges.items() if set(pair) <= set(kept)},
         marked,

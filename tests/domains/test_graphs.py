@@ -23,7 +23,6 @@ from torch_geometric.nn import (
     LayerNorm,
     SGConv,
     SimpleConv,
-    TopKPooling,
     global_add_pool,
 )
 
@@ -31,7 +30,6 @@ from ig_graphs.cases.karate import karate
 from ig_graphs.cases.molecules import benzene
 from ig_graphs.cases.training import _save, auroc
 from ig_graphs.domain import GraphDomain
-from ig_graphs.edges import masked_messages
 
 BOTH = ("x", "edges")
 
@@ -331,7 +329,7 @@ def test_weights_and_attributes_of_edges_reach_a_batch_in_order() -> None:
     assert [one.scores.tolist() for one in found] == [[0.0, 2.0], [0.0, 0.0, 0.0, 4.0]]
     domain = GraphDomain(Weighted(), level="node", index=0)
     domain.encode(graphs[0])
-    assert domain.layouts["hub_index"] == ig.Cat(dim=-1, into="x")
+    assert domain.layouts["hub_index"] == ig.Cat(dim=-1, into="all nodes")
     assert domain.layouts["edge_weight"] == ig.Cat(dim=0)
 
 
@@ -416,104 +414,6 @@ def test_a_graph_without_edges_owes_everything_to_its_nodes(conv: Any) -> None:
     assert edges.to_text()
 
 
-# -- alignment of masks -------------------------------------------------------------------------
-
-
-class Layers(nn.Module):
-    """A layer that gets other edges than the model did."""
-
-    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.change = change
-        self.conv = SimpleConv(aggr="sum")
-
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        return self.conv(x, self.change(edge_index))
-
-
-def with_loops(edges: Tensor) -> Tensor:
-    return torch.cat([edges, torch.arange(4).expand(2, 4)], dim=1)
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (lambda edges: edges, 0.5 * 2 - 0.25 * 4 + 3 * 1),
-        (lambda edges: edges.flip(1), 0.5 * 2 - 0.25 * 4 + 3 * 1),
-        (lambda edges: edges[:, [2, 0]], 0.5 * 2 + 3 * 1),
-        (lambda edges: with_loops(edges[:, :2]), 0.5 * 2 - 0.25 * 4 + 3 * 1),
-        (with_loops, 0.5 * 2 - 0.25 * 4 + 3 * 1 + 3 * 1),
-    ],
-    ids=["same", "reordered", "dropped", "loops replaced", "loops doubled"],
-)
-def test_masks_follow_the_edges_that_a_layer_really_gets(
-    change: Callable[[Tensor], Tensor], expected: float
-) -> None:
-    edges, mask = torch.tensor([[1, 2, 0], [0, 0, 0]]), torch.tensor([0.5, 0.25, 3.0]).double()
-    model = Layers(change)
-    with masked_messages([model], edges, mask, 4):
-        assert float(model(STAR.x, edges)[0]) == pytest.approx(expected)
-
-
-def test_loops_that_only_the_layer_knows_are_never_masked() -> None:
-    model, mask = Layers(with_loops), torch.zeros(3).double()
-    with masked_messages([model], STAR.edge_index, mask, 4):
-        assert torch.equal(model(STAR.x, STAR.edge_index), STAR.x)
-
-
-def test_edges_that_are_not_of_the_graph_are_refused() -> None:
-    options = {"explain": "edges", "level": "node", "index": 0, "target": None}
-    with pytest.raises(ig.ModelError, match=r"along \[0, 1\], which is no edge"):
-        explain(Layers(lambda edges: edges.flip(0)), STAR, **options)
-    twice = Data(x=STAR.x, edge_index=torch.tensor([[1, 1, 2], [0, 0, 0]]))
-    with pytest.raises(ig.ModelError, match="coalesce"):
-        explain(Layers(lambda edges: edges.flip(1)), twice, **options)
-
-
-def test_pooled_graphs_are_refused() -> None:
-    class Pooling(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.pool, self.second = GraphConv(3, 4), TopKPooling(4), GraphConv(4, 1)
-            self.double()
-
-        def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
-            x = self.first(x, edge_index)
-            x, edge_index, _, batch, *_ = self.pool(x, edge_index, batch=batch)
-            return global_add_pool(self.second(x, edge_index), batch)
-
-    with pytest.raises(ig.ModelError, match="pooling"):
-        explain(Pooling(), graph(), explain="edges", target=0)
-
-
-@pytest.mark.filterwarnings("ignore:Sparse")
-def test_models_whose_messages_cannot_be_masked_are_refused() -> None:
-    def sparse(edges: Tensor) -> Tensor:
-        ones = torch.ones(edges.size(1)).double()
-        return torch.sparse_coo_tensor(edges, ones, check_invariants=True).t()
-
-    class Alone(nn.Module):
-        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-            return x
-
-    class Fused(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = GraphConv(1, 1)
-
-        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-            by_end = edge_index[:, edge_index[1].argsort()].contiguous()
-            return self.conv(x, EdgeIndex(by_end, sort_order="col", sparse_size=(len(x), len(x))))
-
-    options = {"explain": "edges", "level": "node", "index": 0, "target": None}
-    with pytest.raises(ig.ModelError, match="GraphConv aggregates without a message"):
-        explain(Fused(), Data(x=STAR.x.float(), edge_index=STAR.edge_index), **options)
-    with pytest.raises(ig.ModelError, match="sparse adjacency"):
-        explain(Layers(sparse), STAR, rule="gauss-legendre", steps=2, **options)
-    with pytest.raises(ig.ModelError, match="0 message passing layers"):
-        explain(Alone(), STAR, **options)
-
-
 # -- the model is left as it was found ----------------------------------------------------------
 
 
@@ -554,14 +454,6 @@ def test_mask_hooks_are_removed_also_when_the_model_raises() -> None:
     assert not model.conv._propagate_forward_pre_hooks
 
 
-def test_masks_of_one_are_the_model() -> None:
-    model, data = Net(), graph(loops=True)
-    plain = model(data.x, data.edge_index)
-    with masked_messages([model], data.edge_index, torch.ones(20).double(), 9):
-        masked = model(data.x, data.edge_index)
-    torch.testing.assert_close(masked, plain, atol=0, rtol=0)
-
-
 # -- bad input ----------------------------------------------------------------------------------
 
 X = torch.ones(3, 3).double()
@@ -570,16 +462,19 @@ X = torch.ones(3, 3).double()
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (Data(x=X, edge_index=torch.tensor([[0], [3]])), r"from 0 to 2 \(got \[0, 3\] at edge 0"),
+        (
+            Data(x=X, edge_index=torch.tensor([[0], [3]])),
+            r"from 0 to 2 in row 1 \(got \[0, 3\] at edge 0",
+        ),
         (Data(x=X, edge_index=torch.tensor([[0], [-1]])), "from 0 to 2"),
         (Data(x=X, edge_index=torch.tensor([[0.0], [1.0]])), "must be torch.int64"),
         (Data(x=X, edge_index=torch.tensor([[0, 1], [1, 2], [2, 0]])), r"shape \(2, edges\)"),
         (Data(x=X), "needs edge_index"),
-        (Data(edge_index=chain(3)), "needs node features x"),
+        (Data(edge_index=chain(3), num_nodes=4), "the model needs 'x'"),
         (Data(x=X[:0], edge_index=torch.empty(2, 0).long()), "needs node features x"),
         (Data(x=X.long(), edge_index=chain(3)), "dtype torch.int64"),
         (Data(x=X, edge_index=chain(3), labels=["a"]), "one entry per node, 3"),
-        (HeteroData(), "got HeteroData"),
+        (HeteroData(), "needs node types with nodes"),
         ("a graph", "got str"),
     ],
 )
@@ -623,16 +518,16 @@ def test_a_bad_index_list_is_an_input_error() -> None:
 
 
 def test_a_model_that_cannot_be_called_is_an_input_error() -> None:
-    class Whole(nn.Module):
-        def forward(self, data: Data) -> Tensor:
-            return data.x
+    class Features(nn.Module):
+        def forward(self, x: Tensor, batch: Tensor) -> Tensor:
+            return x
 
     class Demanding(nn.Module):
         def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
             return x
 
-    with pytest.raises(ig.InputError, match=r"its forward takes \(data\)"):
-        explain(Whole(), graph())
+    with pytest.raises(ig.InputError, match=r"its forward takes \(x, batch\)"):
+        explain(Features(), graph())
     with pytest.raises(ig.InputError, match="needs 'edge_attr'"):
         explain(Demanding(), graph())
     with pytest.raises(ig.InputError, match="takes edge_label_index"):
@@ -693,7 +588,7 @@ def test_a_large_graph_is_drawn_around_what_is_explained() -> None:
     data = Data(x=torch.ones(500, 1).double(), edge_index=chain(500))
     result = explain(Sums(), data, explain=BOTH, level="node", index=400, target=None)
     page = result.to_html()
-    assert "60 of 500 nodes" in page and ">400</text>" in page and "399 - 400: +0.5" in page
+    assert "499 - 500" not in page and ">400</text>" in page and "399 - 400: +0.5" in page
 
 
 # -- cases --------------------------------------------------------------------------------------

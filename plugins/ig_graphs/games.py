@@ -85,13 +85,13 @@ def shared(
 def refused(layers: Sequence[nn.Module]) -> InputError:
     """The error for a model whose layers cannot be told that an edge is not there."""
     named = [f"{type(layer).__name__} ({reason})" for layer in layers if (reason := _reason(layer))]
-    told = ", ".join(dict.fromkeys(named)) or "of what its layers compute from the edges"
+    others = [type(layer).__name__ for layer in layers]
+    told = ", ".join(dict.fromkeys(named or others)) or "no message passing layer"
     return InputError(
-        "game='existence' has no answer for this model, because "
-        + (f"of {told}" if named else told)
-        + ": with masks of 0 and 1 it does not give what it gives without those edges, or its "
-        "aggregate is the same however small all masks are, so that the edges would sum to "
-        "exactly 0 while the output jumps; game='message' explains it"
+        f"game='existence' has no answer for this model ({told}): with masks of 0 and 1 it does "
+        "not give what it gives without those edges. Where an aggregate stays the same however "
+        "small all masks are (a mean, attention without self-loops), the edges would sum to "
+        "exactly 0 while the output jumps, and a maximum is not smooth; game='message' explains it"
     )
 
 

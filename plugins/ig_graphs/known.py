@@ -48,7 +48,7 @@ class Known:
     @cached_property
     def order(self) -> tuple[Tensor, Tensor]:
         """The keys of the edges in order, and where each of them is."""
-        return self.key(self.edge_index).sort()
+        return self.key(self.edge_index).sort(stable=True)
 
     def key(self, edge_index: Tensor) -> Int[Tensor, " edges"]:
         """One number for the two ends of an edge."""
@@ -58,7 +58,8 @@ class Known:
         """Whether these are the same numbers in the same memory."""
         own = self.edge_index
         return seen is own or (
-            seen.data_ptr() == own.data_ptr()
+            seen.numel() > 0
+            and seen.data_ptr() == own.data_ptr()
             and seen.shape == own.shape
             and seen.stride() == own.stride()
         )
@@ -82,22 +83,24 @@ class Known:
         return None if rest is None else torch.cat([self.places[kept], rest])
 
     def _looked_up(self, seen: Tensor, added: int) -> Tensor | None:
-        own, order = self.order
+        own, order = self.order  # in a stable order, so that copies stay in theirs
         wanted = self.key(seen)
         first = torch.searchsorted(own, wanted)
-        copies = torch.searchsorted(own, wanted, right=True) - first
+        last = torch.searchsorted(own, wanted, right=True)
+        copies = last - first
         loops = (seen[0] == seen[1]) & self.square
         if bool(((copies == 0) & ~loops).any()):
             return None
-        if bool((copies > 1).any()):
-            pair = seen[:, copies > 1][:, 0].tolist()
+        several = (copies > 1) & ~loops  # of several self-loops a layer keeps the last one
+        if bool(several.any()):
+            pair = seen[:, several][:, 0].tolist()
             raise ModelError(
                 f"a layer reorders or merges edges, and {pair} occurs more than once: "
                 "torch_geometric.utils.coalesce makes the edges of the graph unique"
             )
         new = torch.full_like(wanted, added)
         places = torch.cat([self.places[order], new[:1]])
-        return torch.where(copies == 1, places[first], new)
+        return torch.where(copies > 0, places[last - 1], new)
 
 
 class Alignment:

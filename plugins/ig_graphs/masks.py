@@ -142,8 +142,8 @@ class _Masking:
 
     def attends(self, layer: Any, inputs: tuple[Any, Any, Any], attention: Tensor) -> Tensor:
         """Share the attention of a node among the edges that are there."""
-        seen, size, arguments = inputs
-        known = self.alignment.of(layer, self.names[layer], seen, size, arguments)
+        seen = inputs[0]
+        known = self.alignment.of(layer, self.names[layer], seen, None, {})
         mask = self._factors(known)
         return attention if mask is None else games.shared(layer, attention, mask, seen)
 
@@ -196,6 +196,8 @@ class _Masking:
         if mask.dim() == 1:
             return mask
         turn = self.turns.get(relation, 0)
+        if not mask.size(1):  # which of several empty relations a layer receives is not known
+            return mask[0]
         if turn >= len(mask):
             raise ModelError(
                 f"the model passes messages more often than at its first call, {len(mask)} times; "

@@ -108,11 +108,32 @@ def scored(attribution: Attribution) -> ScoredGraph:
         nodes=_summed(tensors, node_types),
         edges=_summed(tensors, relations),
         features={
-            name: tensors[name, "x"].flatten(1) for name in node_types if (name, "x") in tensors
+            name: _rows(tensors[name, "x"]) for name in node_types if (name, "x") in tensors
         },
         feature_names=display.get("features", {}),
         marked=display["index"],
     )
+
+
+def by_layer(attribution: Attribution) -> Float[Tensor, "layers edges"] | None:
+    """The scores of the edges that are drawn in every layer; None where layers share a mask.
+
+    A relation that was not explained has the score 0, as a layer has that another type lacks.
+    """
+    relations = {_relation(parts): count for parts, count in attribution.display["relations"]}
+    found = {
+        relation: value.double()
+        for (relation, attribute), value in _own(attribution, (*relations,)).items()
+        if along(attribute, value) == 1
+    }
+    if not found:
+        return None
+    most = max(len(value) for value in found.values())
+    parts = []
+    for relation, count in relations.items():
+        own = found.get(relation, torch.zeros(0, count, dtype=torch.float64))
+        parts.append(torch.cat([own, own.new_zeros(most - len(own), count)]))
+    return torch.cat(parts, dim=1)
 
 
 def along(name: str, value: Tensor) -> int:
@@ -147,6 +168,11 @@ def _own(attribution: Attribution, kinds: Sequence[Kind]) -> dict[tuple[Kind, st
     return found
 
 
+def _rows(value: Float[Tensor, "items ..."]) -> Float[Tensor, "items numbers"]:
+    """The numbers of each node or edge in a row, also where it has a single one."""
+    return value.flatten(1) if value.dim() > 1 else value[:, None]
+
+
 def _relation(parts: Sequence[Any]) -> Relation:
     source, name, target = parts
     return str(source), str(name), str(target)
@@ -164,7 +190,7 @@ def _summed(
             if own == kind:
                 known = True
                 layers = along(attribute, value) == 1
-                wide = value.double()
-                total = total + (wide.sum(0) if layers else wide.reshape(count, -1).sum(1))
+                wide = value.double() if layers else _rows(value).double()
+                total = total + wide.sum(0 if layers else 1)
         parts.append(total)
     return torch.cat(parts) if known else None

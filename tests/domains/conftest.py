@@ -1,4 +1,4 @@
-"""What tests of text share: a tokenizer of whole words, and a headless browser if there is one."""
+"""What tests of pictures share: whole words, graphs by hand, a headless browser if there is one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from ig_core import Attribution, Units
 
 KINDS = ("unk", "pad", "cls", "sep", "mask")
 """Special tokens of a tokenizer."""
@@ -198,5 +201,61 @@ def whole_words() -> Callable[..., Any]:
         )
         names = {f"{kind}_token": f"[{kind.upper()}]" for kind in KINDS}
         return PreTrainedTokenizerFast(tokenizer_object=backend, **names, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def graph_result() -> Callable[..., Attribution]:
+    """Makes the result of a graph by hand.
+
+    ``nodes`` are labels, by type if they are of several; ``edges`` are pairs in the numbering of
+    all nodes, by relation if they are of several. ``x`` and ``scores`` are values of the node
+    features and the edges, by type and relation likewise; other fields are those of the display.
+    """
+
+    def make(
+        nodes: Any, edges: Any, x: Any = None, scores: Any = None, index: Any = (), **display: Any
+    ) -> Attribution:
+        types = nodes if isinstance(nodes, dict) else {"": list(nodes)}
+        relations = edges if isinstance(edges, dict) else {("", "", ""): list(edges)}
+        features = x if isinstance(x, dict) or x is None else {"": x}
+        masks = scores if isinstance(scores, dict) or scores is None else {("", "", ""): scores}
+        tensors, units, labels = {}, {}, []
+        for kind, names in types.items():
+            if features is not None and kind in features:
+                name = f"{kind}.x" if kind else "x"
+                tensors[name] = torch.as_tensor(features[kind], dtype=torch.float64)
+                units[name] = torch.arange(len(names)) + len(labels)
+                labels += list(names)
+        for relation, pairs in relations.items():
+            if masks is not None and relation in masks:
+                name = "__".join(relation) + ".edges" if any(relation) else "edges"
+                tensors[name] = torch.as_tensor(masks[relation], dtype=torch.float64)
+                own = torch.arange(len(pairs)) + len(labels)
+                units[name] = own.expand(tensors[name].shape).contiguous()
+                labels += [f"{u}-{v}" for u, v in pairs]
+        total = float(sum(tensor.sum() for tensor in tensors.values()))
+        told = {
+            "explained": "output 1",
+            "level": "node" if index else "graph",
+            "game": "message",
+            "explain": ["x"] * (x is not None) + ["edges"] * (scores is not None),
+            "nodes": [label for names in types.values() for label in names],
+            "node_types": [[kind, len(names)] for kind, names in types.items()],
+            "edges": [list(pair) for pairs in relations.values() for pair in pairs],
+            "relations": [[list(relation), len(pairs)] for relation, pairs in relations.items()],
+            "index": list(index),
+            **display,
+        }
+        return Attribution(
+            tensors=tensors,
+            units=Units(labels, units, "part"),
+            at_input=total + 0.5,
+            at_baseline=0.5,
+            residual=0.0,
+            provenance={"domain": "graphs", "path": "straight", "baseline": "zeros"},
+            display=told,
+        )
 
     return make

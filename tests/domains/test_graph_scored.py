@@ -33,6 +33,12 @@ def test_what_was_not_explained_has_no_scores() -> None:
     assert scored(both(explain="edges")).nodes is None
 
 
+def test_nodes_of_one_number_and_graphs_without_edges_have_scores(graph_result) -> None:
+    graph = scored(graph_result("ab", [], x=[2.0, -1.0], scores=[]))
+    assert graph.nodes.tolist() == [2.0, -1.0] and graph.edges.tolist() == []
+    assert graph.features[""].tolist() == [[2.0], [-1.0]]
+
+
 def test_names_of_tensors_begin_with_their_type() -> None:
     assert tensor_name(("", "", ""), "edges") == "edges"
     assert tensor_name("paper", "x") == "paper.x"

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from ig_core import BenchmarkCase, Domain, Path, hookimpl
+from ig_core import Analysis, BenchmarkCase, Domain, Path, hookimpl
+from ig_graphs.analyses import (
+    AgreementOfGames,
+    GameAgreement,
+    Subgraph,
+    Undirected,
+    agreement,
+    subgraph,
+    undirected,
+)
 from ig_graphs.domain import GraphDomain
+from ig_graphs.influences import Influences, influences
 from ig_graphs.paths import EdgesThenFeatures, FeaturesThenEdges
 from ig_graphs.scored import ScoredGraph, scored
+from ig_graphs.view import picture, svg
 
-__all__ = ["EdgesThenFeatures", "FeaturesThenEdges", "GraphDomain", "ScoredGraph", "scored"]
+__all__ = [
+    "EdgesThenFeatures", "FeaturesThenEdges", "GameAgreement", "GraphDomain", "Influences",
+    "ScoredGraph", "Subgraph", "Undirected", "agreement", "influences", "picture", "scored",
+    "subgraph", "svg", "undirected",
+]  # fmt: skip
 
 
 @hookimpl
@@ -18,6 +33,11 @@ def ig_domains() -> list[type[Domain]]:
 @hookimpl
 def ig_paths() -> list[type[Path]]:
     return [FeaturesThenEdges, EdgesThenFeatures]
+
+
+@hookimpl
+def ig_analyses() -> list[type[Analysis]]:
+    return [AgreementOfGames]
 
 
 @hookimpl

@@ -107,9 +107,7 @@ def scored(attribution: Attribution) -> ScoredGraph:
         relations=named,
         nodes=_summed(tensors, node_types),
         edges=_summed(tensors, relations),
-        features={
-            name: _rows(tensors[name, "x"]) for name in node_types if (name, "x") in tensors
-        },
+        features={name: _rows(tensors[name, "x"]) for name in node_types if (name, "x") in tensors},
         feature_names=display.get("features", {}),
         marked=display["index"],
     )

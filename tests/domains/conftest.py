@@ -239,7 +239,8 @@ def graph_result() -> Callable[..., Attribution]:
         told = {
             "explained": "output 1",
             "level": "node" if index else "graph",
-            "game": "message",
+            **({} if scores is None else {"game": "message"}),
+            "of_edges": [name for name in tensors if name.endswith("edges")],
             "explain": ["x"] * (x is not None) + ["edges"] * (scores is not None),
             "nodes": [label for names in types.values() for label in names],
             "node_types": [[kind, len(names)] for kind, names in types.items()],

@@ -27,7 +27,6 @@ from torch_geometric.nn import (
 )
 
 from ig_graphs.cases.karate import karate
-from ig_graphs.cases.molecules import benzene
 from ig_graphs.cases.training import _save, auroc
 from ig_graphs.domain import GraphDomain
 
@@ -602,16 +601,3 @@ def test_karate_club_is_trained_once(tmp_path: Any) -> None:
         first.model, first.inputs, domain="graphs", target=first.targets, **first.options
     )
     assert len(result) == 12 and all(one.converged for one in result)
-
-
-@pytest.mark.real
-def test_benzene_is_found_in_real_molecules(tmp_path: Any) -> None:
-    pytest.importorskip("rdkit")
-    loaded = benzene(tmp_path)
-    numbers = {n: float(loaded.facts[n].split()[0]) for n in ("test accuracy", "atom AUROC of IG")}
-    assert numbers["test accuracy"] > 0.95 and numbers["atom AUROC of IG"] > 0.9
-    found = ig.attribute(loaded.model, list(loaded.inputs), domain="graphs", **loaded.options)
-    assert {float(data.y) for data in loaded.inputs} == {0.0, 1.0}
-    for one, data in zip(found, loaded.inputs, strict=True):
-        assert one.converged and abs(one.residual) <= 1e-2 * abs(one.delta)
-        assert (one.at_input > 0) == bool(data.y)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ig_graphs.cases import karate, molecules
+from ig_graphs.cases import benzene, karate, tpsa
 
-CASES = [karate.CASE, molecules.CASE]
+CASES = [karate.CASE, benzene.CASE, tpsa.CASE]

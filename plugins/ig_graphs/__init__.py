@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from ig_core import Analysis, BenchmarkCase, Domain, Path, hookimpl
-from ig_graphs.analyses import (
-    AgreementOfGames,
-    GameAgreement,
-    Subgraph,
-    Undirected,
-    agreement,
-    subgraph,
-    undirected,
-)
+from ig_graphs.agreement import AgreementOfGames, GameAgreement, agreement
+from ig_graphs.analyses import Subgraph, Undirected, subgraph, undirected
 from ig_graphs.domain import GraphDomain
 from ig_graphs.influences import Influences, influences
 from ig_graphs.paths import EdgesThenFeatures, FeaturesThenEdges
@@ -19,9 +12,9 @@ from ig_graphs.scored import ScoredGraph, scored
 from ig_graphs.view import picture, svg
 
 __all__ = [
-    "EdgesThenFeatures", "FeaturesThenEdges", "GameAgreement", "GraphDomain", "Influences",
-    "ScoredGraph", "Subgraph", "Undirected", "agreement", "influences", "picture", "scored",
-    "subgraph", "svg", "undirected",
+    "EdgesThenFeatures", "FeaturesThenEdges", "GameAgreement", "GraphDomain",
+    "Influences", "ScoredGraph", "Subgraph", "Undirected", "agreement", "influences",
+    "picture", "scored", "subgraph", "svg", "undirected",
 ]  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import ig_core as ig
 import ig_graphs
-from ig_graphs.analyses import AgreementOfGames, agreement, subgraph, undirected
+from ig_graphs.agreement import AgreementOfGames, agreement
+from ig_graphs.analyses import subgraph, undirected
 from ig_graphs.influences import influences
 
 RING = [(0, 1), (1, 2), (2, 3), (3, 0)]

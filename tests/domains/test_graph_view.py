@@ -22,8 +22,8 @@ from ig_graphs.view import MOST_EDGES, drawing
 from ig_graphs.view.features import feature_bars
 from ig_graphs.view.layers import layers
 from ig_graphs.view.layout import places
+from ig_graphs.view.marks import BLUE, GREY, RED
 from ig_graphs.view.molecule import molecule
-from ig_graphs.view.network import BLUE, GREY, RED
 from ig_graphs.view.scene import MOST_LINES, scene
 
 EVIL = "<script>alert(1)</script>\x1b[31m\u202e"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ig_core import Attribution
 from ig_graphs.scored import ScoredGraph
-from ig_graphs.view.network import BLUE, RED
+from ig_graphs.view.marks import BLUE, RED
 from ig_graphs.view.scene import largest
 
 SIZE = (620, 420)

@@ -10,19 +10,27 @@ import numpy as np
 from jaxtyping import Float
 
 from ig_core import clean
-from ig_graphs.view.canvas import Canvas, Point, Shape, Step, Word, circle, line, polygon, regular
+from ig_graphs.view.canvas import Canvas, Point, Shape, Word, circle, line, polygon
 from ig_graphs.view.layout import places
+from ig_graphs.view.legend import legend_beneath
+from ig_graphs.view.marks import (
+    DASH,
+    INK,
+    KINDS,
+    LONGEST,
+    MARGIN,
+    PALE,
+    RADIUS,
+    RULE,
+    SOFT,
+    colour,
+    letters,
+    outline,
+)
 from ig_graphs.view.pages import signed
 from ig_graphs.view.scene import Line, Scene
 
-RED, BLUE, GREY = "#d6604d", "#4393c3", "#8c8c8c"
-"""Raises, lowers, neither; the second is dashed as well."""
-
-INK, SOFT, RULE = "#1b1f24", "#6b7280", "#9aa0a6"
-
-DASH = (7.0, 4.0)
-PALE = 0.3
-RADIUS, WIDEST, MARGIN = 15.0, 9.0, 30.0
+WIDEST = 9.0
 EDGE, ROOM = 84.0, (700.0, 600.0)
 NARROWEST = {True: 600.0, False: 220.0}
 """A canvas is so wide at least, with a legend or without."""
@@ -32,9 +40,6 @@ BEND = 26.0
 
 SHORT = 4
 """Letters of a label that fit into a node; beside longer ones those of 3."""
-
-LONGEST = 18
-"""Letters of a label that are drawn; all of it is told under the mouse."""
 
 LETTERS_EVERYWHERE = 40
 """Up to so many lines all carry the letter of their relation, else only those that stand out."""
@@ -62,17 +67,12 @@ def network(scene: Scene, title: str, *, legend: bool = True) -> Canvas:
     canvas.height = tall + 2 * above
     spots = {node: (x + left, y + above) for node, (x, y) in found.items()}
     canvas.items += _lines(scene, spots)
-    letters = [item for item in canvas.items if isinstance(item, Word)]
-    canvas.items += _nodes(scene, spots, letters)
+    tags = [item for item in canvas.items if isinstance(item, Word)]
+    canvas.items += _nodes(scene, spots, tags)
     canvas.height += 8
     if legend:
-        _legend(canvas, scene)
+        legend_beneath(canvas, scene)
     return canvas
-
-
-def colour(sign: int) -> str:
-    """Of what raises (1), lowers (-1) or does neither (0)."""
-    return {1: RED, -1: BLUE}.get(sign, GREY)
 
 
 # -- lines ----------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def _lines(scene: Scene, spots: Mapping[int, Point]) -> Iterator[Shape | Word]:
     """From the palest to the strongest, then the letters of their relations."""
     centres = np.array([spots[node] for node in scene.nodes])
     limit = scene.line_limit
-    letters = _letters(scene)
+    named = letters(scene)
     words = []
     for number in reversed(range(len(scene.lines))):
         one = scene.lines[number]
@@ -96,11 +96,9 @@ def _lines(scene: Scene, spots: Mapping[int, Point]) -> Iterator[Shape | Word]:
         opacity = 1.0 if strong else PALE
         heads = (scene.directed and one.back, scene.directed and one.forth)
         yield from _arrow(curve, heads, width, scene.sign(one), opacity, _told(scene, one))
-        if one.relation in letters and (strong or len(scene.lines) <= LETTERS_EVERYWHERE):
+        if one.relation in named and (strong or len(scene.lines) <= LETTERS_EVERYWHERE):
             tint = INK if strong else RULE
-            words.append(
-                Word(letters[one.relation], _middle(curve), 12, tint, halo=True, bold=True)
-            )
+            words.append(Word(named[one.relation], _middle(curve), 12, tint, halo=True, bold=True))
     yield from words
 
 
@@ -203,20 +201,11 @@ def _told(scene: Scene, one: Line) -> str:
     return "\n".join([*told[:8], *([f"and {more} more"] if more > 0 else [])])
 
 
-def _letters(scene: Scene) -> Mapping[int, str]:
-    """A letter for every relation that is drawn, if there are several."""
-    drawn = sorted({one.relation for one in scene.lines})
-    if len(drawn) < 2:
-        return {}
-    names = [chr(ord("a") + i % 26) + str(i // 26 + 1) * (i >= 26) for i in range(len(drawn))]
-    return dict(zip(drawn, names, strict=True))
-
-
 # -- nodes ----------------------------------------------------------------------------------------
 
 
 def _nodes(
-    scene: Scene, spots: Mapping[int, Point], letters: Sequence[Word]
+    scene: Scene, spots: Mapping[int, Point], tags: Sequence[Word]
 ) -> Iterator[Shape | Word]:
     graph, limit = scene.graph, scene.node_limit
     for node in scene.nodes:
@@ -231,14 +220,14 @@ def _nodes(
         if node in graph.marked:
             yield Shape(circle(spots[node], RADIUS + 5.5), INK, "#fff", 2.6, kind="explained")
         yield from _node(spots[node], kind, score, share, strong, tip)
-    yield from _labels(scene, spots, letters)
+    yield from _labels(scene, spots, tags)
 
 
 def _node(
     at: Point, kind: int, score: float, share: float, strong: bool, tip: str
 ) -> Iterator[Shape]:
     """Ground, then colour; what lowers has a dashed rim."""
-    steps = _outline(at, kind)
+    steps = outline(at, kind)
     sign = 0 if share < 0.01 else 1 if score > 0 else -1
     rim = ("#4a4f55" if strong else RULE) if sign == 0 else colour(sign)
     yield Shape(steps, "none", "#fff")
@@ -247,42 +236,19 @@ def _node(
     dash = (4.0, 2.5) if sign < 0 else ()
     yield Shape(steps, rim, "none", 1.6 if strong else 1.1, dash, 1.0, tip, "node")
     if kind >= KINDS:
-        yield Shape(_outline(at, kind, 0.75), rim, "none", 1.0)
-
-
-KINDS = 6
-"""Outlines of node types; further types have a second line inside."""
-
-
-def _outline(at: Point, kind: int, scale: float = 1.0) -> Sequence[Step]:
-    """What nodes of one type look like."""
-    radius = RADIUS * scale
-    x, y = at
-    match kind % KINDS:
-        case 0:
-            return circle(at, radius)
-        case 1:
-            return regular(at, radius * 1.25, 4, 45)
-        case 2:
-            return regular((x, y + 0.2 * radius), radius * 1.35, 3)
-        case 3:
-            return regular(at, radius * 1.3, 4)
-        case 4:
-            return regular(at, radius * 1.12, 6)
-        case _:
-            return regular((x, y - 0.2 * radius), radius * 1.35, 3, 180)
+        yield Shape(outline(at, kind, 0.75), rim, "none", 1.0)
 
 
 def _longest(scene: Scene) -> int:
     return max((len(clean(str(scene.graph.labels[node]))) for node in scene.nodes), default=0)
 
 
-def _labels(scene: Scene, spots: Mapping[int, Point], letters: Sequence[Word]) -> Iterator[Word]:
+def _labels(scene: Scene, spots: Mapping[int, Point], tags: Sequence[Word]) -> Iterator[Word]:
     """Short labels inside, long ones beside their nodes where there is room."""
     graph = scene.graph
     fits = SHORT if _longest(scene) <= SHORT and len(graph.node_types) == 1 else SHORT - 1
     taken = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in spots.values()]
-    taken += [(x - 6, y - 7, x + 6, y + 7) for x, y in (letter.at for letter in letters)]
+    taken += [(x - 6, y - 7, x + 6, y + 7) for x, y in (tag.at for tag in tags)]
     order = sorted(scene.nodes, key=lambda n: (n not in graph.marked, n not in scene.strong_nodes))
     for node in order:
         label = clean(str(graph.labels[node]))
@@ -313,65 +279,3 @@ Box = tuple[float, float, float, float]
 
 def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-# -- legend ---------------------------------------------------------------------------------------
-
-
-def _legend(canvas: Canvas, scene: Scene) -> None:
-    """Rows of samples, each with its words."""
-    x, y = MARGIN / 2, canvas.height
-    for samples, text in _entries(scene):
-        wide = (42.0 if samples else 0.0) + Word(text, (0, 0), 12).width + 20
-        if x > MARGIN / 2 and x + wide > canvas.width - MARGIN / 2:
-            x, y = MARGIN / 2, y + 26
-        canvas.items += [_moved(sample, x + 18, y) for sample in samples]
-        start = x + 42 if samples else x
-        canvas.items.append(Word(text, (start, y), 12, SOFT, "start"))
-        x += wide
-    canvas.height = y + 22
-
-
-def _entries(scene: Scene) -> Iterator[tuple[Sequence[Shape | Word], str]]:
-    """Samples around (0, 0), and what they mean."""
-    graph = scene.graph
-    nodes, lines = scene.node_limit, scene.line_limit
-    if nodes or lines:
-        for sign, text in ((1, "raises the output"), (-1, "lowers it")):
-            dash = DASH if sign < 0 else ()
-            yield [Shape(line((-16, 0), (16, 0)), colour(sign), width=5, dash=dash)], text
-        if lines:
-            yield [], f"widest line: {lines:.3g}"
-        if nodes:
-            yield [], f"fullest colour of a node: {nodes:.3g}"
-    else:
-        yield [], "every number is 0"
-    if len(scene.strong_lines) < len(scene.lines) or len(scene.strong_nodes) < len(scene.nodes):
-        yield [Shape(line((-16, 0), (16, 0)), GREY, width=3, opacity=PALE)], "not among the largest"
-    if graph.marked:
-        yield [Shape(circle((0, 0), 10), INK, width=2.6)], "explained"
-    if len(graph.node_types) > 1:
-        for kind in sorted({int(graph.node_type[node]) for node in scene.nodes}):
-            outline = [(c, [(x * 0.65, y * 0.65) for x, y in p]) for c, p in _outline((0, 0), kind)]
-            samples = [Shape(outline, "#4a4f55", "#fff", 1.6)]
-            if kind >= KINDS:
-                samples.append(Shape(_outline((0, 0), kind, 0.45), "#4a4f55", "none", 1.0))
-            yield samples, _short(graph.node_types[kind])
-    for relation, letter in _letters(scene).items():
-        source, name, target = graph.relations[relation]
-        back = any(one.back and one.relation == relation for one in scene.lines)
-        arrow = "\N{LEFT RIGHT ARROW}" if back and source != target else "\N{RIGHTWARDS ARROW}"
-        text = f"{_short(name)} ({_short(source)} {arrow} {_short(target)})"
-        yield [Word(letter, (0, 0), 13, INK, bold=True)], text
-
-
-def _short(name: str) -> str:
-    plain = clean(name)
-    return plain if len(plain) <= 2 * LONGEST else plain[: 2 * LONGEST - 1] + "\u2026"
-
-
-def _moved(item: Shape | Word, x: float, y: float) -> Shape | Word:
-    if isinstance(item, Word):
-        return Word(item.text, (x, y), item.size, item.colour, item.anchor, item.halo, item.bold)
-    steps = [(command, [(a + x, b + y) for a, b in points]) for command, points in item.steps]
-    return Shape(steps, item.stroke, item.fill, item.width, item.dash, item.opacity)

@@ -6,14 +6,15 @@ from ig_core import Analysis, BenchmarkCase, Domain, Path, hookimpl
 from ig_graphs.agreement import AgreementOfGames, GameAgreement, agreement
 from ig_graphs.analyses import Subgraph, Undirected, subgraph, undirected
 from ig_graphs.domain import GraphDomain
+from ig_graphs.fidelity import Fidelity, fidelity
 from ig_graphs.influences import Influences, influences
 from ig_graphs.paths import EdgesThenFeatures, FeaturesThenEdges
 from ig_graphs.scored import ScoredGraph, scored
 from ig_graphs.view import picture, svg
 
 __all__ = [
-    "EdgesThenFeatures", "FeaturesThenEdges", "GameAgreement", "GraphDomain",
-    "Influences", "ScoredGraph", "Subgraph", "Undirected", "agreement", "influences",
+    "EdgesThenFeatures", "FeaturesThenEdges", "Fidelity", "GameAgreement", "GraphDomain",
+    "Influences", "ScoredGraph", "Subgraph", "Undirected", "agreement", "fidelity", "influences",
     "picture", "scored", "subgraph", "svg", "undirected",
 ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import ig_core as ig
 import ig_graphs
 from ig_graphs.agreement import AgreementOfGames, agreement
 from ig_graphs.analyses import subgraph, undirected
+from ig_graphs.fidelity import fidelity
 from ig_graphs.influences import influences
 
 RING = [(0, 1), (1, 2), (2, 3), (3, 0)]
@@ -228,6 +230,108 @@ def test_the_analysis_is_registered_for_graphs(ring):
     assert AgreementOfGames.fits == ("graphs",)
     pair = [ring([1.0, 2.0, 3.0, 4.0])] * 2
     assert AgreementOfGames().find(pair, k=2).rows == agreement(pair, k=2).rows
+
+
+# -- fidelity -------------------------------------------------------------------------------------
+
+
+def star(explain=("x", "edges")):
+    """A sum of messages with its graph, and what they are worth to node 0."""
+    pytest.importorskip("torch_geometric")
+    from torch_geometric.data import Data
+    from torch_geometric.nn import SimpleConv
+
+    x = torch.tensor([[1.0], [2.0], [-4.0], [8.0]])
+    data = Data(x=x, edge_index=torch.tensor([[1, 2, 3], [0, 0, 0]]))
+    model = SimpleConv(aggr="sum")
+    options = {"level": "node", "index": 0}
+    return model, data, ig.attribute(model, data, domain="graphs", explain=explain, **options)
+
+
+def test_the_largest_edges_are_removed_first_and_kept_first():
+    model, data, result = star()
+    found = fidelity(model, data, result, level="node", index=0)
+    assert (found.of, found.at_input) == ("edges", 6.0)
+    assert [row.k for row in found.rows] == [0, 1, 2, 3]
+    assert [row.sparsity for row in found.rows] == pytest.approx([1, 2 / 3, 1 / 3, 0])
+    # By magnitude 8, -4, 2: what is left is 6, -2, 2, 0, and alone they are 0, 8, 4, 6.
+    assert found.plus.tolist() == [0.0, 8.0, 4.0, 6.0]
+    assert found.minus.tolist() == [6.0, -2.0, 2.0, 0.0]
+    ends = [found.rows[0], found.rows[-1]]
+    assert [(row.random_removed, row.random_alone) for row in ends] == [(6.0, 0.0), (0.0, 6.0)]
+
+
+def test_nodes_are_removed_with_their_features():
+    model, data, result = star("x")
+    found = fidelity(model, data, result, level="node", index=0)
+    assert found.of == "nodes" and found.plus.tolist() == [0.0, 8.0, 4.0, 6.0, 6.0]
+
+
+def test_a_removed_edge_is_an_edge_that_is_not_there_where_messages_are_summed():
+    pytest.importorskip("torch_geometric")
+    from torch_geometric.data import Data
+    from torch_geometric.nn import GraphConv
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.second = GraphConv(2, 6), GraphConv(6, 3)
+
+        def forward(self, x, edge_index):
+            return self.second(torch.tanh(self.first(x, edge_index)), edge_index)
+
+    draw = torch.Generator().manual_seed(3)
+    edges = torch.randint(0, 8, (2, 24), generator=draw)
+    model, data = Net(), Data(x=torch.randn(8, 2, generator=draw), edge_index=edges)
+    options = {"level": "node", "index": 2, "restrict": False}
+    result = ig.attribute(model, data, domain="graphs", target=1, explain="edges", **options)
+    found = fidelity(model, data, result, target=1, **options)
+    for row in found.rows:
+        kept = subgraph(result, row.k).masks[""]
+        with torch.no_grad():
+            alone, removed = (model(data.x, edges[:, mask])[2, 1] for mask in (kept, ~kept))
+        assert row.alone == pytest.approx(float(alone), abs=1e-5)
+        assert row.removed == pytest.approx(float(removed), abs=1e-5)
+
+
+def test_a_curve_is_drawn_and_told(browser, tmp_path):
+    model, data, result = star()
+    found = fidelity(model, data, result, level="node", index=0)
+    assert found.to_text().splitlines()[0].split()[:4] == ["k", "sparsity", "fid+", "fid-"]
+    text = found.to_svg()
+    assert text.count('class="curve"') == 4 and "fid+: without the largest: 8" in text
+    ig.page("curve", found.to_html(), path=tmp_path / "curve.html")
+    tab = browser.open(tmp_path / "curve.html")
+    assert tab.complaints == []
+    boxes = tab.evaluate(
+        "[...document.querySelectorAll('svg text')].map(t => t.getBBox())"
+        ".map(b => [b.x, b.y, b.x + b.width, b.y + b.height])"
+    )
+    assert min(min(box[:2]) for box in boxes) >= 0
+    for one, other in combinations(boxes, 2):
+        across = min(one[2], other[2]) - max(one[0], other[0])
+        assert across <= 2 or min(one[3], other[3]) - max(one[1], other[1]) <= 2
+
+
+def test_fidelity_is_of_the_graph_place_and_output_of_the_result():
+    model, data, result = star()
+    right = {"level": "node", "index": 0}
+    other = data.clone()
+    other.edge_index = data.edge_index.flip(1)
+    for graph, options, what in (
+        (other, right, "another graph"),
+        (data, {"level": "node", "index": 1}, "another place"),
+        (data, {**right, "target": lambda out: out[:, 0]}, "another output"),
+    ):
+        with pytest.raises(ig.InputError, match=f"the result is of {what}"):
+            fidelity(model, graph, result, **options)
+    with pytest.raises(ig.InputError, match="takes no explain="):
+        fidelity(model, data, result, explain="x", **right)
+    with pytest.raises(ig.InputError, match="one graph and one index"):
+        fidelity(model, [data], result, **right)
+    with pytest.raises(ig.InputError, match="edges of this result were not explained"):
+        fidelity(*star("x"), of="edges", **right)
 
 
 # -- influences -----------------------------------------------------------------------------------

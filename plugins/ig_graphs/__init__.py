@@ -10,12 +10,14 @@ from ig_graphs.fidelity import Fidelity, fidelity
 from ig_graphs.influences import Influences, influences
 from ig_graphs.paths import EdgesThenFeatures, FeaturesThenEdges
 from ig_graphs.scored import ScoredGraph, scored
+from ig_graphs.truth import MotifAuroc, MotifAurocAnalysis, Planted, motif_auroc, planted
 from ig_graphs.view import picture, svg
 
 __all__ = [
     "EdgesThenFeatures", "FeaturesThenEdges", "Fidelity", "GameAgreement", "GraphDomain",
-    "Influences", "ScoredGraph", "Subgraph", "Undirected", "agreement", "fidelity", "influences",
-    "picture", "scored", "subgraph", "svg", "undirected",
+    "Influences", "MotifAuroc", "Planted", "ScoredGraph", "Subgraph", "Undirected", "agreement",
+    "fidelity", "influences", "motif_auroc", "picture", "planted", "scored", "subgraph", "svg",
+    "undirected",
 ]  # fmt: skip
 
 
@@ -31,7 +33,7 @@ def ig_paths() -> list[type[Path]]:
 
 @hookimpl
 def ig_analyses() -> list[type[Analysis]]:
-    return [AgreementOfGames]
+    return [AgreementOfGames, MotifAurocAnalysis]
 
 
 @hookimpl

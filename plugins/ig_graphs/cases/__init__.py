@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from ig_graphs.cases import benzene, karate, tpsa
+from ig_graphs.cases import benzene, infection, karate, motifs, tpsa, two_motifs
 
-CASES = [karate.CASE, benzene.CASE, tpsa.CASE]
+CASES = [
+    karate.CASE,
+    benzene.CASE,
+    tpsa.CASE,
+    *motifs.CASES,
+    two_motifs.CASE,
+    infection.CASE,
+]

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Shaped
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ig_core import ModelError, made_once
+from ig_graphs.truth import auroc as auroc
 
 Tested = tuple[Shaped[Tensor, " tested"], Shaped[Tensor, " tested"]]
 """What a model says and what is true, of what it was not fitted to."""
@@ -109,9 +110,3 @@ def _save(
             f"(expected at least {measure.lift} more)"
         )
     save_file(model.state_dict(), path, metadata={measure.name: f"{value:.4f}"})
-
-
-def auroc(scores: Float[Tensor, " units"], truth: Bool[Tensor, " units"]) -> float:
-    """The chance that a true unit scores higher than a false one; a tie counts half."""
-    gap = scores[truth][:, None] - scores[~truth][None, :]
-    return float(((gap > 0).double() + 0.5 * (gap == 0).double()).mean())

@@ -76,7 +76,8 @@ def svg(attribution: Attribution, *, hops: int | None = None, top: int | None = 
     Args:
         attribution: a result of the domain ``"graphs"``.
         hops: draw what is at most so many edges away from the explained node, 60 nodes at most;
-            without it the nodes with the largest scores on and around them are drawn.
+            without it the nodes with the largest scores on and around them are drawn, as many as
+            hold 95 % of all.
         top: so many edges (nodes, where no edge was explained) stand out from the pale others;
             the fewest that hold 80 % of all magnitude if not given.
 

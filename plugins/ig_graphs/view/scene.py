@@ -14,8 +14,12 @@ from torch import Tensor
 from ig_core import InputError
 from ig_graphs.scored import Relation, ScoredGraph
 
-MOST_NODES = 60
-"""Nodes drawn: the explained ones, then those with the largest scores on and around them."""
+WHOLE, MOST_NODES = 40, 60
+"""Graphs of so many nodes are drawn whole; of larger ones so many nodes at most, the explained
+ones, then those with the largest scores on and around them."""
+
+CONTEXT, HELD = 16, 0.95
+"""Of larger graphs no more nodes than these are drawn once they hold this share of all scores."""
 
 MOST_LINES = 400
 """Lines drawn, those of the largest magnitude."""
@@ -99,7 +103,8 @@ def scene(
     Args:
         graph: nodes and edges with their scores.
         hops: draw what is at most so many edges away from an explained node, whatever its score;
-            without it the nodes with the largest scores on and around them are drawn.
+            without it the nodes with the largest scores on and around them are drawn, as many as
+            hold 95 % of all.
         top: so many lines (nodes, where no edge was explained) stand out; the fewest that hold
             80 % of all magnitude if not given.
         nodes: draw these, as another picture does.
@@ -165,8 +170,13 @@ def _kept(graph: ScoredGraph, hops: int | None) -> list[int]:
             weight.index_add_(0, ends, _plain(graph.edges).abs())
     known = weight.tolist()
     order = sorted(range(count), key=lambda n: (away[n] > 0, -known[n], away[n], n))
-    within = [n for n in order if hops is None or away[n] <= hops]
-    return sorted(within[:MOST_NODES])
+    if hops is not None:
+        return sorted([n for n in order if away[n] <= hops][:MOST_NODES])
+    if count <= WHOLE:
+        return sorted(order)
+    held = torch.tensor([known[node] for node in order]).cumsum(0)
+    enough = 1 + int((held < HELD * math.fsum(known)).sum())
+    return sorted(order[: min(max(enough, CONTEXT), MOST_NODES)])
 
 
 def _distances(graph: ScoredGraph, hops: int | None) -> Sequence[float]:

@@ -16,17 +16,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ig_core.errors import (
-    ForwardError,
     IGError,
     InputError,
-    ModelError,
     NoGradientError,
     NonFiniteError,
     OutputError,
 )
+from ig_core.evaluation import Forward, forward_error
 from ig_core.exact import Part
 from ig_core.example import Example
-from ig_core.layout import Layout, Selection
+from ig_core.layout import Cat, Layout, Selection
 from ig_core.memory import Share, held_on, memory_of, out_of_memory
 from ig_core.paths import Inputs, Leg, Path
 from ig_core.precision import coarsest, floored, gradient_rounding, half, remark
@@ -42,17 +41,18 @@ from ig_core.quadrature import (
     Structure,
 )
 from ig_core.results import Integral, Results
-from ig_core.rows import Batch, Rows, Space, Wanted, checked
+from ig_core.rows import Batch, Space, Wanted, checked
 from ig_core.tracing import searched, structures
 from ig_core.twins import Chunk, Shared, by_kind, collected, gradients_of, twins_of
-
-Forward = Callable[[Rows], Tensor]
 
 WINDOW_ELEMENTS = 2**21
 """Input elements of examples that are worked on together; a stream is cut into such windows."""
 
 MIXING_TOLERANCE = 1e-3
 """F of one row may change by this much, relative to its path's F, when others share its batch."""
+
+UNION_TOLERANCE = 1e-5
+"""The same in a disjoint union, where rows share not even padding and differ by rounding only."""
 
 ROUNDING_REACH = 50.0
 """A change up to this many tolerances may still be rounding: F can be a small difference."""
@@ -132,47 +132,6 @@ def _windows(
         window.append((example, starts))
     if window:
         yield window
-
-
-def evaluate(
-    forward: Forward,
-    example: Example,
-    points: Mapping[str, Float[Tensor, "points ..."]],
-    layouts: Mapping[str, Layout],
-    device: torch.device,
-) -> Float[Tensor, " points"]:
-    """F at several points of one example's input space, without gradients."""
-    count = len(next(iter(points.values())))
-    each = [{name: value[i] for name, value in points.items()} for i in range(count)]
-    return evaluate_each(forward, [example], each, [0] * count, layouts, device)
-
-
-def evaluate_each(
-    forward: Forward,
-    examples: Sequence[Example],
-    points: Sequence[Mapping[str, Tensor]],
-    owners: Sequence[int],
-    layouts: Mapping[str, Layout],
-    device: torch.device,
-) -> Float[Tensor, " points"]:
-    """F at points of the input spaces of their owners among some examples, without gradients."""
-    batch = Batch(examples, layouts, device)
-    packs = batch.pack(points)
-    owner = torch.tensor(owners, dtype=torch.long)
-    result = torch.full((len(owner),), torch.nan, dtype=torch.float64)
-    for rows in batch.chunks(owner):
-        gathered = {
-            n: p.select(rows).gather(p.values, {}).to(batch.dtypes[n]) for n, p in packs.items()
-        }
-        try:
-            with torch.no_grad():
-                output = checked(forward(batch.rows(owner[rows], gathered)), len(rows))
-        except IGError:
-            raise
-        except Exception as error:
-            raise _forward_error(error, "a point between baseline and input") from error
-        result[rows] = output.detach().to("cpu", torch.float64)
-    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -326,7 +285,9 @@ class _Window:
             among, scale = float(value[row]), float(value[own].abs().max())
             try:
                 alone = float(self._alone(request, row, 1))
-                relative = max(MIXING_TOLERANCE, NOISE_ULPS * torch.finfo(self.dtype).eps)
+                union = all(isinstance(self.batch.layouts[n], Cat) for n in self.batch.input_names)
+                least = UNION_TOLERANCE if union else MIXING_TOLERANCE
+                relative = max(least, NOISE_ULPS * torch.finfo(self.dtype).eps)
                 close = relative * max(scale, abs(alone))
                 gap = abs(among - alone)
                 if not gap > close:
@@ -396,7 +357,7 @@ class _Window:
                     chunks += [Chunk(rows[half:], False), Chunk(rows[:half], False)]
                     continue
                 else:
-                    self._fail(request, rows, _forward_error(error, self._place(request, rows)))
+                    self._fail(request, rows, forward_error(error, self._place(request, rows)))
                     continue
                 chunks = self._chunks(request, torch.cat([rows, *(c.rows for c in chunks[::-1])]))
                 continue
@@ -570,10 +531,3 @@ _FLAT = {
     False: "the output does not depend on the input along this path",
     True: "the gradient is zero at every point that was evaluated, yet F changes",
 }
-
-
-def _forward_error(error: Exception, place: str) -> IGError:
-    kind = "" if isinstance(error, ModelError) else f" {type(error).__name__}"
-    failure = ForwardError(f"the model raised{kind} at {place}: {error}")
-    failure.__cause__ = error
-    return failure

@@ -16,8 +16,9 @@ from ig_core import invariance
 from ig_core.adaptive import Adaptive
 from ig_core.attribution import Attribution, WorstPanel
 from ig_core.domain import Domain
-from ig_core.engine import Progress, evaluate, evaluate_each, integrate
+from ig_core.engine import Progress, integrate
 from ig_core.errors import IGError
+from ig_core.evaluation import evaluate, evaluate_each
 from ig_core.example import Example, Units
 from ig_core.paths import Inputs, Path, Straight
 from ig_core.quadrature import Fixed, Rule, Status, midpoint

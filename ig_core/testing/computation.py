@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ig_core.baselines import check_start
 from ig_core.domain import Domain
-from ig_core.engine import evaluate
+from ig_core.evaluation import evaluate
 from ig_core.example import Example
 from ig_core.layout import Pad
 from ig_core.rows import Batch

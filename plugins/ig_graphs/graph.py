@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,9 @@ COUNT = "all nodes"
 WHOLE = ("", "")
 """The kind of what belongs to a graph as a whole."""
 
+
+EDGES = 2**15
+"""Edges in one pass at most; nodes are fewer (the default of a layout)."""
 
 _KNOWN = ("edge_index", "adj_t", "batch", "ptr")
 """What the graph itself and its place in a batch are made of."""
@@ -115,9 +118,13 @@ class Graph:
         }
         for relation in self.edges:
             into = tensor_name(relation[0], COUNT), tensor_name(relation[2], COUNT)
-            layouts[tensor_name(relation, "edge_index")] = Cat(dim=1, into=into)
-            layouts[tensor_name(relation, "edges")] = Cat(dim=1) if per_layer else Cat()
-        return layouts | {column.key: column.layout for column in self.columns}
+            ends = Cat(dim=1, into=into, capacity=EDGES)
+            layouts[tensor_name(relation, "edge_index")] = ends
+            layouts[tensor_name(relation, "edges")] = Cat(dim=int(per_layer), capacity=EDGES)
+        for column in self.columns:
+            roomy = column.kind in self.edges and isinstance(column.layout, Cat)
+            layouts[column.key] = replace(column.layout, capacity=EDGES) if roomy else column.layout
+        return layouts
 
     def display(self, most: int) -> dict[str, Any]:
         """What a result keeps of the graph for its views; no edges if there are more than that."""

@@ -9,7 +9,8 @@ from torch import Tensor
 import ig_core as ig
 from ig_core import engine
 from ig_core.adaptive import Adaptive
-from ig_core.engine import Integral, evaluate, integrate
+from ig_core.engine import Integral, integrate
+from ig_core.evaluation import evaluate
 from ig_core.quadrature import Rule, gauss_legendre
 
 CPU = torch.device("cpu")

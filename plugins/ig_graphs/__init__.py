@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ig_core import Analysis, BenchmarkCase, Domain, Path, hookimpl
 from ig_graphs.agreement import AgreementOfGames, GameAgreement, agreement
 from ig_graphs.analyses import Subgraph, Undirected, subgraph, undirected
 from ig_graphs.domain import GraphDomain
+from ig_graphs.explanation import explanation
 from ig_graphs.fidelity import Fidelity, fidelity
 from ig_graphs.influences import Influences, influences
 from ig_graphs.paths import EdgesThenFeatures, FeaturesThenEdges
@@ -13,11 +16,14 @@ from ig_graphs.scored import ScoredGraph, scored
 from ig_graphs.truth import MotifAuroc, MotifAurocAnalysis, Planted, motif_auroc, planted
 from ig_graphs.view import picture, svg
 
+if TYPE_CHECKING:
+    from ig_graphs.explainer import IGExplainer
+
 __all__ = [
     "EdgesThenFeatures", "FeaturesThenEdges", "Fidelity", "GameAgreement", "GraphDomain",
-    "Influences", "MotifAuroc", "Planted", "ScoredGraph", "Subgraph", "Undirected", "agreement",
-    "fidelity", "influences", "motif_auroc", "picture", "planted", "scored", "subgraph", "svg",
-    "undirected",
+    "IGExplainer", "Influences", "MotifAuroc", "Planted", "ScoredGraph", "Subgraph", "Undirected",
+    "agreement", "explanation", "fidelity", "influences", "motif_auroc", "picture", "planted",
+    "scored", "subgraph", "svg", "undirected",
 ]  # fmt: skip
 
 
@@ -41,3 +47,11 @@ def ig_benchmark_cases() -> list[BenchmarkCase]:
     from ig_graphs.cases import CASES
 
     return CASES
+
+
+def __getattr__(name: str) -> Any:
+    if name == "IGExplainer":  # a class of PyG's, which is imported when it is asked for
+        from ig_graphs import explainer
+
+        return explainer.IGExplainer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

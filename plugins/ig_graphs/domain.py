@@ -189,6 +189,7 @@ class GraphDomain(Domain):
             units,
             {
                 "explained": _told(target, classes) + seen.origin.told(seen.whole),
+                **({} if target is None or callable(target) else {"target": target}),
                 "level": self.level,
                 "index": [seen.graph.at(*node) for node in seen.place.nodes],
                 "explain": list(self.explain),

@@ -138,7 +138,8 @@ class Attribution:
         return replace(self, units=found, uncertainty=self._coarser(found), spread=None)
 
     def _coarser(self, units: Units) -> Tensor | None:
-        if self.uncertainty is None:
+        parted = any(units.index[n].shape != own.shape for n, own in self.units.index.items())
+        if self.uncertainty is None or parted:
             return None
         pairs = [
             torch.stack([own.reshape(-1), units.index[name].reshape(-1)])

@@ -91,7 +91,7 @@ def scored(attribution: Attribution) -> ScoredGraph:
         )
     node_types = dict(display["node_types"])
     relations = {_relation(parts): count for parts, count in display["relations"]}
-    tensors = _own(attribution, (*node_types, *relations))
+    tensors = _own(attribution)
     sizes = list(node_types.values())
     kind = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     named = list(relations)
@@ -148,22 +148,44 @@ def kept_of(display: Mapping[str, Any]) -> dict[Kind, Int[Tensor, " kept"]]:
     return {k: torch.tensor(i, dtype=torch.long) for k, i in zip(kinds, ids, strict=True)}
 
 
-def _own(attribution: Attribution, kinds: Sequence[Kind]) -> dict[tuple[Kind, str], Tensor]:
-    """The values by node type or relation and by attribute, of the part that is drawn."""
-    ids = kept_of(attribution.display) if attribution.display.get("whole") else {}
-    edges = attribution.display.get("of_edges", OF_EDGES)
-    found: dict[tuple[Kind, str], Tensor] = {}
-    for kind in kinds:
-        for name, value in attribution.tensors.items():
+def located(attribution: Attribution) -> dict[str, tuple[Kind, str, Int[Tensor, " kept"]]]:
+    """Of every tensor its node type or relation, its attribute, and the rows that are drawn."""
+    display = attribution.display
+    node_types = dict(display["node_types"])
+    relations = {_relation(parts): count for parts, count in display["relations"]}
+    counts: dict[Kind, int] = {**node_types, **relations}
+    ids = kept_of(display) if display.get("whole") else {}
+    edges = display.get("of_edges", OF_EDGES)
+    found = {}
+    for kind, count in counts.items():
+        for name in attribution.tensors:
             attribute = name.rpartition(".")[2]
-            other = isinstance(kind, str) == (name in edges)
-            if name != tensor_name(kind, attribute) or other:
-                continue
-            kept = ids.get(kind)
-            found[kind, attribute] = (
-                value if kept is None else value.index_select(along(name, value), kept)
-            )
+            if name == tensor_name(kind, attribute) and isinstance(kind, tuple) == (name in edges):
+                found[name] = kind, attribute, ids.get(kind, torch.arange(count))
     return found
+
+
+def first_of(display: Mapping[str, Any]) -> dict[Kind, int]:
+    """The number of the first node of every type, and of the first edge of every relation."""
+    found: dict[Kind, int] = {}
+    for group in ("node_types", "relations"):
+        begin = 0
+        for parts, count in display[group]:
+            found[parts if isinstance(parts, str) else _relation(parts)] = begin
+            begin += count
+    return found
+
+
+def _own(attribution: Attribution) -> dict[tuple[Kind, str], Tensor]:
+    """The values by node type or relation and by attribute, of the part that is drawn."""
+    return {
+        (kind, attribute): (
+            attribution.tensors[name].index_select(along(name, attribution.tensors[name]), rows)
+            if attribution.display.get("whole")
+            else attribution.tensors[name]
+        )
+        for name, (kind, attribute, rows) in located(attribution).items()
+    }
 
 
 def _rows(value: Float[Tensor, "items ..."]) -> Float[Tensor, "items numbers"]:

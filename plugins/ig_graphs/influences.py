@@ -79,7 +79,7 @@ def influences(attribution: Attribution, k: int = 15) -> Influences:
         for node, feature in _largest(values, k)
     ]
     entries = sorted(entries, key=lambda entry: -abs(entry[0]))[:k]
-    ways = _ways(graph, [node for _, _, node, _ in entries])
+    routes = ways(graph, [node for _, _, node, _ in entries])
     total = sum(float(values.double().nansum()) for values in graph.features.values())
     return Influences(
         rows=[
@@ -87,7 +87,7 @@ def influences(attribution: Attribution, k: int = 15) -> Influences:
                 str(graph.labels[node]),
                 name,
                 graph.feature_name(name, feature),
-                *ways[node],
+                *routes[node],
                 score,
             )
             for score, name, node, feature in entries
@@ -104,7 +104,7 @@ def _largest(values: torch.Tensor, k: int) -> Sequence[tuple[int, int]]:
     return [divmod(place, values.size(1)) for place in order if size[place] > 0]
 
 
-def _ways(graph: ScoredGraph, nodes: Sequence[int]) -> Mapping[int, tuple[str, int]]:
+def ways(graph: ScoredGraph, nodes: Sequence[int]) -> Mapping[int, tuple[str, int]]:
     """For each of these nodes the relations to the nearest explained node, and how far it is."""
     import networkx
 
@@ -124,7 +124,7 @@ def _ways(graph: ScoredGraph, nodes: Sequence[int]) -> Mapping[int, tuple[str, i
             return NO_WAY, -1
         if away[node] == 1:
             return ITSELF, 0
-        ways, front = [], {node}
+        taken, front = [], {node}
         while away[next(iter(front))] > 1:
             nearer = [
                 (ahead, found["name"])
@@ -132,11 +132,11 @@ def _ways(graph: ScoredGraph, nodes: Sequence[int]) -> Mapping[int, tuple[str, i
                 for ahead, _, found in reverse.in_edges(one, data=True)
                 if away.get(ahead, len(away) + 2) == away[one] - 1
             ]
-            ways.append(" / ".join(sorted({name for _, name in nearer})))
+            taken.append(" / ".join(sorted({name for _, name in nearer})))
             front = {ahead for ahead, _ in nearer}
-        named = any(ways)
-        hops = len(ways)
+        named = any(taken)
+        hops = len(taken)
         plain = f"{hops} edge{'s' * (hops > 1)}"
-        return (" \N{RIGHTWARDS ARROW} ".join(ways) if named else plain), hops
+        return (" \N{RIGHTWARDS ARROW} ".join(taken) if named else plain), hops
 
     return {node: told(node) for node in nodes}

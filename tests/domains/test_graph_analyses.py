@@ -371,6 +371,13 @@ def test_without_names_of_relations_a_way_is_as_long_as_its_edges(graph_result):
     assert "type" not in influences(chain).table().columns
 
 
+def test_of_two_explained_nodes_the_nearer_one_counts(graph_result):
+    chain = [(0, 1), (1, 2), (2, 3)]
+    pair = graph_result("abcd", chain, x=[[4.0], [3.0], [2.0], [1.0]], index=[0, 3])
+    told = [(row.node, row.through, row.hops) for row in influences(pair).rows]
+    assert told == [("a", "itself", 0), ("b", "2 edges", 2), ("c", "1 edge", 1), ("d", "itself", 0)]
+
+
 def test_where_nothing_is_explained_in_particular_there_is_no_way(graph_result):
     rows = influences(graph_result("ab", [(0, 1)], x=[[1.0], [0.0]])).rows
     assert [(row.node, row.through, row.hops) for row in rows] == [("a", "", -1)]

@@ -171,6 +171,20 @@ def test_a_relation_and_its_way_back_are_one_line(graph_result):
     ]
 
 
+def test_edges_of_several_types_between_nodes_of_one_have_letters(graph_result):
+    result = graph_result(
+        "abc", [(0, 1), (1, 2), (2, 1)], scores=[1.0, 2.0, -1.0], index=[1],
+        edge_types=["cites", "writes", "rev_writes"], edge_type=[0, 1, 2], x=torch.ones(3, 1),
+    )  # fmt: skip
+    text = svg(result)
+    assert {"cites", "writes"} <= {*words(text)} and words(text).count("a") == 1 + 2
+    assert tips(elements(text, "line")) == [
+        "a →cites→ b: +1",
+        "b →writes→ c: +2\nc →rev_writes→ b: −1",
+    ]
+    assert "<td>rev_writes</td>" in drawing(result)
+
+
 def authors(graph_result, **display):
     return graph_result(
         {"author": ["Al", "Bo"], "paper": ["P", "Q"]},
@@ -360,6 +374,16 @@ def test_long_labels_are_cut_in_the_picture_and_whole_under_the_mouse(graph_resu
     assert tips(elements(text, "node"))[0] == label
 
 
+def test_more_types_than_shapes_have_a_second_line_inside(graph_result):
+    types = {f"type {i}": [str(i)] for i in range(8)}
+    none = {("type 0", "to", "type 1"): []}
+    text = svg(graph_result(types, none, x={name: [[1.0]] for name in types}))
+    shapes = [re.sub(r"[^A-Z]", "", e.get("d")) for e in elements(text, "node")]
+    assert shapes[0] == shapes[6] and {*types} <= {*words(text)}
+    inside = [e for e in ElementTree.fromstring(text).iter() if e.get("stroke-width") == "1.00"]
+    assert len([e for e in inside if e.get("stroke") == RED]) == 2
+
+
 def test_facts_of_the_result_stand_beneath(graph_result):
     facts = {"F(edgeless)": "0.123", "F(silenced)": "0.25"}
     text = drawing(graph_result("ab", [(0, 1)], scores=[1.0], facts=facts))
@@ -515,7 +539,7 @@ def test_a_picture_that_cannot_be_written_is_an_error(graph_result, tmp_path):
 # -- in a browser ---------------------------------------------------------------------------------
 
 
-NAMES = ["sixty", "hetero", "molecule", "layers", "evil"]
+NAMES = ["sixty", "hetero", "molecule", "wide", "layers", "evil"]
 
 
 @pytest.fixture(scope="module")
@@ -531,6 +555,11 @@ def pages(graph_result, tmp_path_factory):
         "hetero": authors(graph_result, facts={"F(edgeless)": "0.123"}),
         "molecule": graph_result(
             "abc", ETHANOL, x=torch.ones(3, 30), scores=[1.0, 2, -3, 4], smiles="CCO"
+        ),
+        "wide": graph_result(
+            ["這部電影很好看", "👨‍👩‍👧 family", "هذا الفيلم", "WWWWWWWWWW", "b"],
+            [(0, 1), (1, 2), (2, 3), (3, 4), (4, 0)],
+            scores=[1.0, -2, 3, 4, 5],
         ),
         "layers": graph_result("abc", BOTH_WAYS, scores=torch.randn(4, 4)),
         "evil": graph_result(

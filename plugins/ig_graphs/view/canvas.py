@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.cells import cell_len
+
 from ig_core import clean, new_figure
 from ig_graphs.view.pages import rendered
 
@@ -48,8 +50,8 @@ class Word:
 
     @property
     def width(self) -> float:
-        """About how wide it is, by the mean width of letters."""
-        return 0.53 * self.size * len(self.text)
+        """About how wide it is, by the mean width of letters; wide ones count twice."""
+        return 0.53 * self.size * cell_len(self.text)
 
 
 @dataclass

@@ -64,7 +64,8 @@ def _entries(scene: Scene) -> Iterator[tuple[Sequence[Shape | Word], str]]:
         source, name, target = graph.relations[relation]
         back = any(one.back and one.relation == relation for one in scene.lines)
         arrow = "\N{LEFT RIGHT ARROW}" if back and source != target else "\N{RIGHTWARDS ARROW}"
-        text = f"{_short(name)} ({_short(source)} {arrow} {_short(target)})"
+        ends = f" ({_short(source)} {arrow} {_short(target)})" if source or target else ""
+        text = _short(name) + ends
         yield [Word(letter, (0, 0), 13, INK, bold=True)], text
 
 

@@ -77,26 +77,34 @@ def ways(edges: Float[Tensor, " edges"]) -> Float[Tensor, "2 bonds"]:
     return edges.view(2, -1)
 
 
-def network(outputs: int = 1) -> nn.Module:
-    """Four smooth layers of GraphConv and a sum over atoms.
+def network(
+    features: int = sum(WIDTHS),
+    *,
+    width: int = 64,
+    layers: int = 4,
+    evidence: Callable[[Tensor], Tensor] | None = None,
+) -> nn.Module:
+    """Smooth layers of GraphConv, one number per atom, and their sum, which is a molecule's.
 
     Sums, so that silencing all messages leaves the graph without edges; GELU, because a path
-    through it needs a tenth of the points that one through ReLU needs.
+    through it needs a tenth of the points that one through ReLU needs. ``evidence`` is what
+    becomes of an atom's number before the sum.
     """
     from torch_geometric.nn import GraphConv, global_add_pool
 
     class Network(nn.Module):
-        def __init__(self, width: int = 64, layers: int = 4) -> None:
+        def __init__(self) -> None:
             super().__init__()
-            widths = [sum(WIDTHS)] + [width] * layers
+            widths = [features] + [width] * layers
             self.layers = nn.ModuleList(GraphConv(a, b) for a, b in pairwise(widths))
-            self.head = nn.Linear(width, outputs)
+            self.head = nn.Linear(width, 1)
+            self.bias = nn.Parameter(torch.zeros(1))
 
         def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
             for layer in self.layers:
                 x = functional.gelu(layer(x, edge_index))
-            out = self.head(global_add_pool(x, batch))
-            return out.squeeze(-1) if outputs == 1 else out
+            each = self.head(x) if evidence is None else evidence(self.head(x))
+            return global_add_pool(each, batch).squeeze(-1) + self.bias
 
     return Network()
 

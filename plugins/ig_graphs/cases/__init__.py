@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from ig_graphs.cases import benzene, infection, karate, motifs, tpsa, two_motifs
+from ig_graphs.cases import admet, benzene, infection, karate, motifs, mutag, tpsa, two_motifs
 
 CASES = [
     karate.CASE,
     benzene.CASE,
     tpsa.CASE,
+    mutag.CASE,
+    admet.CASE,
     *motifs.CASES,
     two_motifs.CASE,
     infection.CASE,

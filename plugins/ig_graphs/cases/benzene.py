@@ -1,4 +1,4 @@
-"""NCI molecules: is there a benzene ring in them? Its true atoms and bonds are known."""
+"""NCI molecules that contain a benzene ring or none, with the true atoms and bonds of each."""
 
 from __future__ import annotations
 

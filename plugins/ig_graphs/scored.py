@@ -93,14 +93,18 @@ def scored(attribution: Attribution) -> ScoredGraph:
     relations = {_relation(parts): count for parts, count in display["relations"]}
     tensors = _own(attribution)
     sizes = list(node_types.values())
-    kind = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    kind = torch.repeat_interleave(
+        torch.arange(len(counts)), torch.tensor(counts, dtype=torch.long)
+    )
     named = list(relations)
     if display.get("edge_type"):
         kind = torch.tensor(display["edge_type"])
         named = [("", str(name), "") for name in display["edge_types"]]
     return ScoredGraph(
         labels=display["nodes"],
-        node_type=torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
+        node_type=torch.repeat_interleave(
+            torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.long)
+        ),
         node_types=list(node_types),
         edge_index=torch.tensor(display["edges"], dtype=torch.long).view(-1, 2).t(),
         relation=kind,
@@ -121,8 +125,8 @@ def by_layer(attribution: Attribution) -> Float[Tensor, "layers edges"] | None:
     relations = {_relation(parts): count for parts, count in attribution.display["relations"]}
     found = {
         relation: value.double()
-        for (relation, attribute), value in _own(attribution, (*relations,)).items()
-        if along(attribute, value) == 1
+        for (relation, attribute), value in _own(attribution).items()
+        if relation in relations and along(attribute, value) == 1
     }
     if not found:
         return None

@@ -39,6 +39,11 @@ def test_nodes_of_one_number_and_graphs_without_edges_have_scores(graph_result) 
     assert graph.features[""].tolist() == [[2.0], [-1.0]]
 
 
+def test_a_graph_may_have_no_relation_at_all(graph_result) -> None:
+    graph = scored(graph_result({"a": ["u"], "b": ["v"]}, {}, x={"a": [[1.0]], "b": [[2.0]]}))
+    assert graph.nodes.tolist() == [1.0, 2.0] and graph.edge_index.shape == (2, 0)
+
+
 def test_names_of_tensors_begin_with_their_type() -> None:
     assert tensor_name(("", "", ""), "edges") == "edges"
     assert tensor_name("paper", "x") == "paper.x"

@@ -171,8 +171,8 @@ def motif_auroc(
         )
     values: dict[int, float] = {}
     skipped: dict[int, str] = {}
-    for number, (attribution, known) in enumerate(zip(attributions, truth, strict=True)):
-        scores, true = _ranked(attribution, known, of, by)
+    for number, (attribution, own) in enumerate(zip(attributions, truth, strict=True)):
+        scores, true = _ranked(attribution, own, of, by)
         if not bool(scores.isfinite().all()):
             skipped[number] = attribution.reason or "its scores are not finite"
         elif not true.any() or true.all():

@@ -30,7 +30,8 @@ from ig_graphs.truth import planted
 class Recipe:
     """A graph with planted motifs, and what is fitted to tell their nodes from the others.
 
-    ``roles`` says whether the places in a motif are classes of their own. Features are constant.
+    ``roles`` says whether the places in a motif are classes of their own; ``seed`` is that of the
+    weights, the graph is always the same. Features are constant.
     A GCN with its layers concatenated, as in the article, tells houses and cycles; grids are told
     better where messages are summed.
     """
@@ -41,6 +42,7 @@ class Recipe:
     motifs: int
     roles: bool = False
     network: Network = "gcn"
+    seed: int = 0
 
     def draw(self) -> Any:
         """The graph."""
@@ -63,8 +65,12 @@ class Recipe:
             learn(model, data, rest)
             return said(model, data)[held], data.y[held]
 
-        file = folder / f"{self.name}-{self.network}.safetensors"
-        model, accuracy = trained(lambda: network(self.network, 1, classes), fit, file)
+        def build() -> nn.Module:
+            torch.manual_seed(self.seed)
+            return network(self.network, 1, classes)
+
+        file = folder / f"{self.name}-{self.network}-{self.seed}.safetensors"
+        model, accuracy = trained(build, fit, file)
         told = said(model, data)
         known = ((data.node_mask > 0) & (told == data.y)).nonzero().view(-1)
         judged = spread(known.tolist())

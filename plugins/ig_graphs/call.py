@@ -121,7 +121,7 @@ def call_of(model: Any, graph: Graph) -> Call:
     Raises:
         InputError: it has an argument that the data does not have, or takes no edges.
     """
-    own = _parameters(model)
+    own = _parameters(model, graph.hetero)
     has = {column.name for column in graph.columns}
     needed = [p.name for p in own if p.default is p.empty]
     if len(needed) == 1 and own[0].name == needed[0] and not _attribute(needed[0], graph, has):
@@ -147,17 +147,18 @@ def call_of(model: Any, graph: Graph) -> Call:
     return Call(graph.hetero, roles)
 
 
-def _parameters(model: Any) -> Sequence[inspect.Parameter]:
+def _parameters(model: Any, hetero: bool) -> Sequence[inspect.Parameter]:
     """What a model can be called with by keyword."""
     forward = model.forward if isinstance(model, nn.Module) else model
     kinds = inspect.Parameter
-    found = inspect.signature(forward).parameters.values()
+    found = list(inspect.signature(forward).parameters.values())
     own = [p for p in found if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)]
-    declared = getattr(getattr(model, "signature", None), "param_dict", None)
-    if own or not isinstance(declared, Mapping):
+    if own or kinds.VAR_KEYWORD not in {p.kind for p in found}:
         return own
-    # torch_geometric.nn.Sequential takes anything and says elsewhere what that is.
-    return [inspect.Parameter(name, kinds.POSITIONAL_OR_KEYWORD) for name in declared]
+    # Sequential takes anything and says elsewhere what that is; HeteroConv takes dicts by name.
+    declared = getattr(getattr(model, "signature", None), "param_dict", None)
+    names = declared or [f"{name}_dict" if hetero else name for name in ("x", "edge_index")]
+    return [inspect.Parameter(name, kinds.POSITIONAL_OR_KEYWORD) for name in names]
 
 
 def _attribute(name: str, graph: Graph, has: set[str]) -> str:

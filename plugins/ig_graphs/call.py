@@ -144,6 +144,12 @@ def call_of(model: Any, graph: Graph) -> Call:
             "a graph model is called with x and edge_index, as model(x=..., edge_index=...); its "
             f"forward takes ({names}). Wrap it in an nn.Module whose forward takes them"
         )
+    if graph.weighted and "edge_weight" not in roles.values():
+        raise InputError(
+            "the weights of the adjacency would be lost: the model takes no edge_weight (its "
+            f"forward takes {names}), and a sparse adjacency is turned into edges, of which each "
+            "has a mask. Give the model an argument edge_weight=None and hand it on to the layers"
+        )
     return Call(graph.hetero, roles)
 
 

@@ -64,6 +64,8 @@ class Graph:
     """What the node features are called, where that is known."""
     named: bool = False
     """Whether the user has given the labels."""
+    weighted: bool = False
+    """Whether an adjacency gave weights to the edges, which a model has to take."""
     edge_types: Sequence[str] = ()
     """What the types are called that ``edge_type`` counts, in a homogeneous graph."""
     smiles: str | None = None
@@ -77,8 +79,8 @@ class Graph:
     def kinds(self) -> dict[str, Kind]:
         """The node type or relation of every tensor that can move, in the order of the graph."""
         order: list[Kind] = [*self.sizes, *self.edges]
-        found: dict[str, Kind] = {c.key: c.kind for c in self.columns if c.kind in order}
-        found |= {tensor_name(relation, "edges"): relation for relation in self.edges}
+        found: dict[str, Kind] = {tensor_name(r, "edges"): r for r in self.edges}
+        found |= {c.key: c.kind for c in self.columns if c.kind in order}
         return dict(sorted(found.items(), key=lambda item: order.index(item[1])))
 
     def at(self, node_type: str, node: int) -> int:
@@ -197,6 +199,7 @@ def _homogeneous(data: Any) -> Graph:
         labels or [str(i) for i in range(size)],
         _features(data, ""),
         named=bool(labels),
+        weighted=weight is not None,
         edge_types=[str(name) for name in types],
         smiles=smiles if isinstance(smiles, str) else None,
     )
@@ -216,6 +219,7 @@ def _heterogeneous(data: Any) -> Graph:
         raise InputError("a heterogeneous graph needs node types with nodes (got none)")
     edges: dict[Relation, Tensor] = {}
     columns = []
+    weighted = False
     for relation in data.edge_types:
         source, _, target = relation
         if missing := [end for end in (source, target) if end not in sizes]:
@@ -231,6 +235,7 @@ def _heterogeneous(data: Any) -> Graph:
             for key, value in store.items()
             if isinstance(value, Tensor) and key not in (*_KNOWN, "edge_label_index", "edge_label")
         ]
+        weighted |= weight is not None
         if weight is not None and "edge_weight" not in store:
             columns.append(Column(relation, "edge_weight", weight, Cat()))
     for node_type, size in sizes.items():
@@ -251,7 +256,7 @@ def _heterogeneous(data: Any) -> Graph:
         or [f"{node_type} {i}" for i in range(size)]
     ]
     features = {t: names for t in sizes for names in _features(data[t], t).values()}
-    return Graph(sizes, edges, columns, labels, features, named=True)
+    return Graph(sizes, edges, columns, labels, features, named=True, weighted=weighted)
 
 
 def _edges_of(store: Any) -> tuple[Any, Tensor | None]:

@@ -124,7 +124,8 @@ class GraphModel:
 
     def _rows(self, outputs: Any, owners: Mapping[str, Tensor], graphs: int) -> Tensor:
         """The tensor to explain; at level ``"node"`` it has a row for each node."""
-        if self.output is None and isinstance(outputs, Mapping) and self.level == "node":
+        by_type = self.call.hetero and self.level == "node" and isinstance(outputs, Mapping)
+        if self.output is None and by_type:
             [node_type] = self.node_types
             if node_type not in outputs:
                 raise OutputError(

@@ -19,7 +19,7 @@ from rdkit import Chem
 from rdkit.Chem import rdMolDescriptors
 from torch_geometric.data import Batch
 
-from ig_graphs.cases import admet, archives, benzene, molecules, mutag, tpsa, training
+from ig_graphs.cases import admet, archives, benzene, crystals, molecules, mutag, tpsa, training
 
 pytestmark = pytest.mark.real
 
@@ -235,7 +235,7 @@ def test_a_wheel_is_fetched_for_its_own_platform(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("extract", [mutag.extract, admet.convert])
+@pytest.mark.parametrize("extract", [mutag.extract, admet.convert, crystals.convert])
 def test_what_cannot_be_fetched_says_what_to_do(
     extract: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,3 +351,71 @@ def test_the_nitro_group_makes_nitrobenzene_a_suspect(toxicity: ig.Loaded) -> No
 def test_converted_weights_need_no_permission_again(toxicity: ig.Loaded, folder: Path) -> None:
     for key, value in weights(admet.mutagenicity(folder)).items():
         assert torch.equal(weights(toxicity)[key], value)
+
+
+# -- crystals -----------------------------------------------------------------------------------
+
+SITES = {
+    "NaCl": (-3.667965, (-2.7540684, -4.5818615)),
+    "LiF": (-5.047350, (-3.7974046, -6.2972946)),
+    "MgO": (-6.310216, (-3.5369122, -9.0835200)),
+}
+"""Energy per atom and of each atom, as chgnet 0.4.2 gives them, in eV."""
+
+
+@pytest.fixture(scope="module")
+def salts(folder: Path) -> ig.Loaded:
+    return crystals.rock_salts(folder)
+
+
+def test_sites_of_a_crystal_are_those_of_chgnet_and_sum_to_its_energy(
+    salts: ig.Loaded, folder: Path
+) -> None:
+    reference = crystals.load_file(folder / "chgnet-0.3.0.safetensors")["reference"]
+    known = dict(zip(crystals.ROCK_SALTS, salts.inputs, strict=True))
+    for name, (energy, sites) in SITES.items():
+        crystal = known[name]
+        alone = reference[crystal.numbers - 1]
+        with torch.no_grad():
+            each = salts.model.sites(*crystals.arguments(crystal))
+            whole = float(salts.model(*crystals.arguments(crystal)))
+        assert (each + alone).tolist() == pytest.approx(sites, abs=2e-5)
+        assert whole == pytest.approx(float(each.mean()), abs=1e-6)
+        assert whole + float(alone.mean()) == pytest.approx(energy, abs=2e-5)
+        assert f"{name} {energy:.3f} eV" in salts.facts["whole energy per atom"]
+
+
+def test_a_batch_of_crystals_has_the_energies_of_each(salts: ig.Loaded) -> None:
+    batch = Batch.from_data_list(list(salts.inputs))
+    with torch.no_grad():
+        together = salts.model(
+            batch.x, batch.edge_index, batch.edge_attr, batch.vector, batch.batch
+        )
+        each = [salts.model(*crystals.arguments(crystal)) for crystal in salts.inputs]
+    torch.testing.assert_close(together, torch.cat(each), atol=1e-5, rtol=0)
+
+
+def test_rock_salt_has_6_nearest_12_next_and_8_third_neighbours(salts: ig.Loaded) -> None:
+    crystal = salts.inputs[0]
+    length = crystal.vector.norm(dim=1)[crystal.edge_index[0] == 0]
+    steps = (length / length.min()).square().round().int()
+    assert [int((steps == i).sum()) for i in (1, 2, 3, 4)] == [6, 12, 8, 6]
+    back = crystals.reverse(crystal.edge_index[0], torch.zeros(2, dtype=torch.long))
+    assert torch.equal(crystal.edge_index[:, back], crystal.edge_index.flip(0))
+    torch.testing.assert_close(crystal.vector[back], -crystal.vector)
+
+
+def test_unlike_atoms_bind_rock_salt_and_like_ions_repel_each_other(salts: ig.Loaded) -> None:
+    found = ig.attribute(salts.model, list(salts.inputs), domain="graphs", **salts.options)
+    assert all(one.converged for one in found)
+    scores = {
+        kind: dict(pair.split() for pair in salts.facts[fact].split(", "))
+        for kind, fact in (
+            ("unlike", "nearest bonds, of unlike atoms"),
+            ("like", "next bonds, of like atoms"),
+        )
+    }
+    for name in crystals.ROCK_SALTS:
+        assert float(scores["unlike"][name]) < -2
+    for name in ("NaCl", "LiF", "KBr"):
+        assert float(scores["like"][name]) > 0

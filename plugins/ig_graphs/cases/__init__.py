@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from ig_graphs.cases import admet, benzene, infection, karate, motifs, mutag, tpsa, two_motifs
+from ig_graphs.cases import (
+    admet,
+    benzene,
+    crystals,
+    infection,
+    karate,
+    motifs,
+    mutag,
+    tpsa,
+    two_motifs,
+)
 
 CASES = [
     karate.CASE,
@@ -10,6 +20,7 @@ CASES = [
     tpsa.CASE,
     mutag.CASE,
     admet.CASE,
+    crystals.CASE,
     *motifs.CASES,
     two_motifs.CASE,
     infection.CASE,

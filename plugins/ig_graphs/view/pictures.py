@@ -183,14 +183,9 @@ def _panels(found: Scene, by_layer: Sequence[Layer]) -> Sequence[Markup]:
 
 
 def _facts(attribution: Attribution) -> dict[str, str]:
-    """F at the ends of the path and without edges, what the sum misses, and what was played."""
-    display, given = attribution.display, dict(attribution.card().facts or {})
-    facts = {name: given[name] for name in ("F(input)", "F(baseline)")}
-    extra = display.get("facts")
-    if isinstance(extra, dict):
-        facts |= {str(name): str(value) for name, value in extra.items()}
-    facts |= {name: given[name] for name in ("difference", "residual")}
-    if game := display.get("game"):
+    """What was played; F and the residual stand in the card below."""
+    facts = {}
+    if game := attribution.display.get("game"):
         facts["game"] = GAMES.get(game, str(game))
     for name in ("path", "baseline", "method"):
         value = attribution.provenance.get(name)

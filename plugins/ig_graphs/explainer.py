@@ -11,7 +11,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ig_core import Attribution, InputError, ModelError, OutputError, Selector, attribute, pick
+from ig_core import (
+    Attribution,
+    Example,
+    InputError,
+    ModelError,
+    OutputError,
+    Selector,
+    attribute,
+    pick,
+)
 from ig_graphs.called import Called
 from ig_graphs.domain import GraphDomain
 from ig_graphs.explanation import figures, masked, parts
@@ -42,13 +51,15 @@ class Algorithm:
 
     What is explained is the output itself, never a loss: of the target's class, of regression the
     number, of binary classification p or 1 - p (the logit or minus the logit) by the target. All
-    masks together sum to F(input) - F(baseline), where both start at zero. Keyword arguments go to
-    the model by name.
+    masks together sum to F(input) - F(baseline), where both start at zero unless a baseline is
+    given. Keyword arguments go to the model by name.
 
     With several indices, and with none, which means all rows, the masks are those of the sum of
     these outputs, because PyG wants one mask. The explanation has what belongs to each index in
     ``node_masks`` and ``edge_masks``, whose first dimension counts indices, as do ``f_input``,
-    ``f_baseline``, ``residual``, ``evaluations`` and ``converged``.
+    ``f_baseline``, ``residual``, ``evaluations``, ``converged`` and, where edges are masked,
+    ``f_edgeless``: F at the baseline of the graph without edges, to five digits (NaN if the model
+    fails on it). An index is an explanation of its own, in time and in memory.
 
     Args:
         signed: False for magnitudes, which is what PyG's subgraphs, thresholds, pictures and
@@ -62,7 +73,9 @@ class Algorithm:
         node_type: the type of the explained nodes of a heterogeneous graph, or of both ends of a
             pair, where the rows of the output do not tell.
         options: those of :func:`ig_core.attribute`: ``tol``, ``budget``, ``rule``, ``steps``,
-            ``path``, ``baseline``, ``method``, ``seed``, ``strict``, ``device``, ``progress``.
+            ``path``, ``baseline``, ``method``, ``seed``, ``strict``, ``device``, ``progress``. A
+            tensor as ``baseline`` is where the features start, with a row for each node or as the
+            one row for all; all else starts at zero.
 
     Raises:
         InputError: there is no such option, or index or target do not fit the output.
@@ -138,11 +151,13 @@ class Algorithm:
             explain=self._explained(),
             level=level,
             game=self.game,
-            restrict=self.restrict,
+            # A baseline of all nodes is not one of some.
+            restrict=self.restrict and not _of_all(self.options.get("baseline")),
             output=self._rows,
         )
         raws = [(called.pieces[spot.piece].data, spot.index) for spot in spots]
-        results = attribute(wrapped, raws, domain=domain, target=classes, **self.options)
+        options = {**self.options, "baseline": _baseline(self.options.get("baseline"))}
+        results = attribute(wrapped, raws, domain=domain, target=classes, **options)
         _check(results, outputs, rows, classes)
         each = [
             called.whole(parts(one), spot.piece) for one, spot in zip(results, spots, strict=True)
@@ -236,6 +251,23 @@ def _check(
                 "for its graph and its place alone: it depends on other graphs or pairs of the "
                 "call, or on something else than the arguments"
             )
+
+
+def _of_all(given: Any) -> bool:
+    """Whether a baseline has a row for each node or edge."""
+    return isinstance(given, (Mapping, tuple)) or (isinstance(given, Tensor) and given.dim() > 1)
+
+
+def _baseline(given: Any) -> Any:
+    """A tensor is the start of the features, and everything else starts at zero."""
+    if not isinstance(given, Tensor):
+        return given
+
+    def start(example: Example) -> dict[str, Tensor]:
+        zeros = {name: torch.zeros_like(value) for name, value in example.inputs.items()}
+        return {**zeros, "x": given.to(zeros["x"]).expand_as(zeros["x"])}
+
+    return start
 
 
 @cache

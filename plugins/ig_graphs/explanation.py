@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ig_core import Attribution, InputError
+from ig_graphs.facts import EDGELESS, UNKNOWN
 from ig_graphs.graph import read
 from ig_graphs.scored import Kind, Relation, along, tensor_name
 
@@ -31,6 +33,7 @@ def explanation(
     layers if there is a mask per layer (``edge_mask_layers`` has them apart); whatever else was
     explained is in ``edge_attr_mask`` and so on. ``f_input``, ``f_baseline``, ``residual``,
     ``evaluations`` and ``converged`` say what the values should sum to and how far to trust them,
+    ``f_edgeless`` (to five digits) what F at the baseline is without any edge, and
     ``explained`` what was explained, in words. The explained node is ``index``, and its class
     stands at that place in ``target``, which is -1 elsewhere, as PyG's metrics want it; a pair of
     nodes is ``edge_label_index``. A sparse adjacency is given as the ``edge_index`` that the mask
@@ -123,6 +126,10 @@ def figures(results: Sequence[Attribution]) -> dict[str, Tensor]:
         "residual": [one.residual for one in results],
     }
     found = {name: torch.tensor(one, dtype=torch.float64) for name, one in numbers.items()}
+    facts = [one.display.get("facts", {}).get(EDGELESS) for one in results]
+    if any(fact is not None for fact in facts):
+        told = [math.nan if fact in (None, UNKNOWN) else float(fact) for fact in facts]
+        found["f_edgeless"] = torch.tensor(told, dtype=torch.float64)
     found["evaluations"] = torch.tensor([one.evaluations for one in results])
     found["converged"] = torch.tensor([one.converged for one in results])
     return found

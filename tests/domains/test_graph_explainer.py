@@ -13,17 +13,22 @@ import ig_core as ig
 
 pytest.importorskip("torch_geometric")
 
-from torch_geometric.data import Data, HeteroData
+from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.explain import Explainer, Explanation, HeteroExplanation
 from torch_geometric.explain.config import ThresholdConfig
 from torch_geometric.explain.metric import characterization_score, fidelity, unfaithfulness
 from torch_geometric.nn import (
+    GAT,
+    GCN,
+    GIN,
     GATConv,
     GraphConv,
     GraphNorm,
+    GraphSAGE,
     HeteroConv,
     SimpleConv,
     global_add_pool,
+    global_mean_pool,
 )
 
 from ig_graphs import IGExplainer, explanation
@@ -176,6 +181,51 @@ def test_the_masks_are_those_of_the_domain() -> None:
     own = ig.attribute(Net(), Data(x=x, edge_index=links), domain="graphs", **options)
     torch.testing.assert_close(found.node_mask, own.values["x"], atol=1e-9, rtol=0)
     torch.testing.assert_close(found.edge_mask, own.values["edges"], atol=1e-9, rtol=0)
+
+
+def test_features_may_start_elsewhere_than_at_zero() -> None:
+    """As one row for every node or as a row for each; also where nodes are left out otherwise."""
+    generator = torch.Generator().manual_seed(0)
+    nodes = torch.arange(300)
+    path = torch.stack([nodes[:-1], nodes[1:]])
+    x = torch.randn(300, 3, generator=generator, dtype=torch.float64)
+    row = torch.tensor([1.0, -1.0, 0.5])
+    found = [
+        explainer(Net(), baseline=start)(x, path, index=200)
+        for start in (row, row.expand(300, 3).contiguous())
+    ]
+    with torch.no_grad():
+        wanted = Net()(row.double().expand(300, 3), path[:, :0])[200, found[0].target[200]]
+    for one in found:
+        assert float(one.f_baseline) == pytest.approx(float(wanted), abs=1e-12)
+        assert total(one) == pytest.approx(float(one.f_input - wanted), abs=1e-6)
+    torch.testing.assert_close(found[0].node_mask, found[1].node_mask)
+
+
+def test_what_there_is_without_edges_is_told() -> None:
+    """Silent edges keep the degrees that GCN divides by, and so differ from none at all."""
+    torch.manual_seed(0)
+    x, links, _ = three_graphs()
+    model = GCN(3, 8, 1, CLASSES).double()
+    found = explainer(model, node_mask_type=None)(x, links, index=torch.tensor([3, 1]))
+    with torch.no_grad():
+        edgeless = model(x, links[:, :0])[[3, 1], found.target[[3, 1]]]
+    torch.testing.assert_close(found.f_edgeless, edgeless, rtol=1e-4, atol=0)
+    assert bool(((found.f_edgeless - found.f_baseline).abs() > 1e-2).all())
+    assert "f_edgeless" not in explainer(model, edge_mask_type=None)(x, links, index=3)
+
+
+@pytest.mark.parametrize("family", [GCN, GAT, GIN, GraphSAGE])
+def test_models_of_pyg_are_explained(family: Any) -> None:
+    """They have many arguments with defaults, and pass on what else they are given."""
+    torch.manual_seed(0)
+    x, links, _ = three_graphs()
+    model = family(3, 8, 2, CLASSES).double().eval()
+    found = explainer(model, tol=1e-4)(x, links, index=4)
+    with torch.no_grad():
+        assert float(found.f_input) == pytest.approx(float(model(x, links)[4].max()), abs=1e-12)
+    assert found.converged.all()
+    assert total(found) == pytest.approx(float(found.f_input - found.f_baseline), abs=1e-3)
 
 
 def test_several_indices_have_the_sum_of_their_masks_and_their_own() -> None:
@@ -388,6 +438,47 @@ def test_pairs_of_two_types_are_explained() -> None:
     assert float(sum(mask.sum() for mask in masks)) == pytest.approx(float(found.f_input.sum()))
     with pytest.raises(ig.InputError, match=r"node_type=\('user', 'item'\)"):
         explainer(Scores(), **{**options, "node_type": None})(*given, edge_label_index=pairs)
+
+
+def test_heterogeneous_graphs_of_a_batch_are_explained_as_if_alone() -> None:
+    class Means(HeteroNet):
+        def forward(self, x_dict: Any, edge_index_dict: Any, batch_dict: Any = None) -> Any:  # type: ignore[override]
+            papers = super().forward(x_dict, edge_index_dict)
+            return global_mean_pool(papers, batch_dict["paper"] if batch_dict else None)
+
+    one, other = library(), library()
+    other["paper"].x = other["paper"].x.flip(0)
+    batch = Batch.from_data_list([one, other])
+    explains = explainer(Means(), level="graph", rule="gauss-legendre", steps=16, tol=0.5)
+    found = explains(batch.x_dict, batch.edge_index_dict, batch_dict=batch.batch_dict)
+    assert found.validate(raise_on_error=True)
+    for number, data in enumerate((one, other)):
+        alone = explains(data.x_dict, data.edge_index_dict)
+        for kind, name in (("author", "node_mask"), (CITES, "edge_mask"), (WRITES, "edge_mask")):
+            own = found[kind][f"{name}s"][number].chunk(2)
+            torch.testing.assert_close(own[number], alone[kind][name], atol=1e-9, rtol=1e-9)
+            assert bool((own[1 - number] == 0).all())
+
+
+def test_weights_of_typed_edges_move_if_asked() -> None:
+    class Weights(HeteroNet):
+        def forward(self, x_dict: Any, edge_index_dict: Any, edge_weight_dict: Any) -> Any:  # type: ignore[override]
+            found = self.conv(x_dict, edge_index_dict, edge_weight_dict=edge_weight_dict)
+            return torch.tanh(found["paper"])
+
+    data = library()
+    weights = {
+        r: torch.linspace(0.5, 2, e.size(1)).double() for r, e in data.edge_index_dict.items()
+    }
+    explains = explainer(Weights(), also="edge_weight")
+    found = explains(data.x_dict, data.edge_index_dict, edge_weight_dict=weights, index=1)
+    for relation in (WRITES, CITES):  # a mask and a weight are factors of the same message
+        torch.testing.assert_close(
+            found[relation].edge_weight_mask, found[relation].edge_mask, atol=1e-6, rtol=0
+        )
+    names = ("node_mask", "edge_mask", "edge_weight_mask")
+    sums = [float(one.sum()) for name in names for one in found.collect(name, True).values()]
+    assert sum(sums) == pytest.approx(float(found.f_input - found.f_baseline), abs=1e-6)
 
 
 # -- the model, and what cannot be explained ----------------------------------------------------

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,15 +63,8 @@ class GraphModel:
             wide = next((v.dtype for v in tensors.values() if v.is_floating_point()), None)
             ends = graph.edges[relation]
             tensors[tensor_name(relation, "edges")] = own.to(ends.device, wide or torch.float32)
-        try:
-            with torch.no_grad():
-                return self._everywhere(tensors, self._one(graph), 1)
-        except IGError:
-            raise
-        except Exception as error:
-            size = sum(graph.sizes.values())
-            told = f"{type(error).__name__} on a graph of {size} nodes: {error}"
-            raise ForwardError(f"the model raised {told}") from error
+        with torch.no_grad(), _named(graph):
+            return self._everywhere(tensors, self._one(graph), 1)
 
     def surveyed(self, graph: Graph, place: Place) -> tuple[int, Trace]:
         """How many layers there are in a row, and along which relations each passes messages.
@@ -80,7 +73,7 @@ class GraphModel:
             ModelError: the messages of a layer cannot be followed.
         """
         depth, trace = Depth(), Trace()
-        with torch.enable_grad():
+        with torch.enable_grad(), _named(graph):
             self._everywhere(self._tensors(graph, place), self._one(graph), 1, depth, trace)
         return depth.deepest, trace
 
@@ -143,3 +136,15 @@ class GraphModel:
                 f"{graphs} graphs of this pass (got shape {tuple(found.shape)})"
             )
         return found
+
+
+@contextmanager
+def _named(graph: Graph) -> Iterator[None]:
+    """What a model raises as an error of ours."""
+    try:
+        yield
+    except IGError:
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__} on a graph of {sum(graph.sizes.values())} nodes: {error}"
+        raise ForwardError(f"the model raised {told}") from error

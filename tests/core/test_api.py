@@ -4,6 +4,7 @@ import gc
 import time
 import warnings
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,6 +47,32 @@ def test_one_example_gives_one_and_a_list_gives_a_list() -> None:
         pytest.approx([9, 16, 25]),
     ]
     assert ig.attribute(domain.model, [], domain=domain) == []
+
+
+class Finished(Words):
+    """Adds to every result what F is where all digits are nines, asked for all of them at once."""
+
+    def finish(self, task, results):
+        nines = [{"x": torch.full_like(e.inputs["x"], 9.0)} for e in task.examples]
+        found = task.values_of(task.examples, nines).tolist()
+        return [
+            replace(result, display={**result.display, "facts": {"F(nines)": f"{value:g}"}})
+            for result, value in zip(results, found, strict=True)
+        ]
+
+
+def test_a_domain_completes_the_results_of_a_call() -> None:
+    calls: list[tuple[int, ...]] = []
+
+    def model(x: Tensor) -> Tensor:
+        calls.append(tuple(x.shape))
+        return x**2
+
+    results = ig.attribute(None, ["12", "345"], domain=Finished(model))
+    assert [r.display["facts"] for r in results] == [{"F(nines)": "162"}, {"F(nines)": "243"}]
+    assert calls[-1] == (2, 3, 1), "one pass for both"
+    assert results[0].card().facts["F(nines)"] == "162"
+    assert "F(nines)" in results[1].to_html()
 
 
 def test_a_list_of_targets_needs_a_list_of_examples() -> None:

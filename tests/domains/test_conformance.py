@@ -210,9 +210,44 @@ def graph(nodes, *edges):
 GRAPH = [graph(4, (0, 1), (1, 2), (2, 3), (3, 0)), graph(3, (0, 1), (2, 1)), graph(2, (1, 0))]
 
 
-def graphs(explain, level="graph"):
+def graphs(explain, level="graph", **options):
     index = 1 if level == "node" else None
-    return GraphDomain(GraphNet(level), explain=explain, level=level, index=index)
+    return GraphDomain(GraphNet(level), explain=explain, level=level, index=index, **options)
+
+
+WRITES, CITES = ("author", "writes", "paper"), ("paper", "cites", "paper")
+
+
+class TypedNet(nn.Module):
+    """Papers by what their authors send and by what they cite."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        conv = torch_geometric.nn.SAGEConv
+        self.conv = torch_geometric.nn.HeteroConv({WRITES: conv((2, 3), 4), CITES: conv((3, 3), 4)})
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x_dict, edge_index_dict):
+        return self.head(torch.tanh(self.conv(x_dict, edge_index_dict)["paper"]))
+
+
+def library(authors, papers, seed):
+    generator = torch.Generator().manual_seed(seed)
+    data = torch_geometric.data.HeteroData()
+    data["author"].x = torch.randn(authors, 2, generator=generator)
+    data["paper"].x = torch.randn(papers, 3, generator=generator)
+    for relation, size in ((WRITES, authors), (CITES, papers)):
+        ends = [torch.randint(n, (5,), generator=generator) for n in (size, papers)]
+        data[relation].edge_index = torch.stack(ends)
+    return data
+
+
+def libraries():
+    return GraphDomain(TypedNet(), explain=("x", "edges"), level="node", index=("paper", 0))
+
+
+LIBRARIES = [library(3, 4, 0), library(5, 2, 1), library(1, 1, 2)]
 
 
 GRAPHS = {
@@ -222,6 +257,13 @@ GRAPHS = {
     "graph-edges": Subject(make=lambda: graphs("edges"), examples=GRAPH, targets=1),
     "graph-both": Subject(make=lambda: graphs(("x", "edges")), examples=GRAPH, targets=1),
     "graph-node": Subject(make=lambda: graphs("x", "node"), examples=GRAPH, targets=0),
+    "graph-layers": Subject(
+        make=lambda: graphs("edges", per_layer=True), examples=GRAPH, targets=1
+    ),
+    "graph-existence": Subject(
+        make=lambda: graphs(("x", "edges"), "node", game="existence"), examples=GRAPH, targets=0
+    ),
+    "graph-types": Subject(make=libraries, examples=LIBRARIES, targets=1),
 }
 
 

@@ -210,7 +210,7 @@ def _case(
             watch(cell, None)
             row, results = _cell(cell, task, games, watch)
             if cell.method.name == DRAWN:
-                row = _draw(row, results[:MOST_DRAWN], folder)
+                row = _draw(row, task, results, folder)
             yield replace(row, facts=facts)
 
 
@@ -271,9 +271,17 @@ def _measure(metric: Metric, results: Sequence[Attribution], games: Sequence[Gam
 
 
 @_staying()
-def _draw(row: Row, results: Sequence[Attribution], folder: RunFolder) -> Row:
+def _draw(row: Row, task: Task, results: Sequence[Attribution], folder: RunFolder) -> Row:
     """Keep some attributions with their drawings; what cannot be drawn fails the cell."""
-    for number, attribution in enumerate(results):
+    try:
+        with task.domain.prepared():
+            results = list(task.domain.finish(task, results)) if results else []
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        fault = f"the domain could not complete the results: {told(error)}"
+        row = replace(row, status="failed", error="; ".join(filter(None, [row.error, fault])))
+    for number, attribution in enumerate(results[:MOST_DRAWN]):
         if attribution.status == "failed":
             continue
         try:

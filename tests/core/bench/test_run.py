@@ -9,6 +9,7 @@ import re
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from ig_core.bench import runner
 from ig_core.bench.folder import RunFolder
 from ig_core.bench.plan import Selection, Settings, plan
 from ig_core.bench.runner import finished
+from ig_core.tensors import TensorDomain
 
 SCRIPT = Path(__file__).with_name("planted.py")
 SOUND = ("--methods", "ig,gradient-x-input,random,negated")
@@ -322,7 +324,7 @@ def test_exit_codes_are_told_apart():
 @pytest.mark.parametrize(
     "fault", [SystemExit(0), GeneratorExit(), type("Odd", (BaseException,), {})()]
 )
-@pytest.mark.parametrize("where", ["method", "case", "metric", "view"])
+@pytest.mark.parametrize("where", ["method", "case", "metric", "finish", "view"])
 def test_nothing_that_is_raised_ends_a_run_but_an_interrupt(
     bench, out, planted, monkeypatch, fault, where
 ):
@@ -335,6 +337,8 @@ def test_nothing_that_is_raised_ends_a_run_but_an_interrupt(
         monkeypatch.setitem(planted.CASES[1].__dict__, "load", raised)
     elif where == "metric":
         monkeypatch.setattr(planted.Fragile, "measure", raised)
+    elif where == "finish":
+        monkeypatch.setattr(TensorDomain, "finish", raised)
     else:
         monkeypatch.setattr(Attribution, "_repr_html_", raised)
     metrics = ("--metrics", "fragile" if where == "metric" else "completeness")
@@ -345,6 +349,16 @@ def test_nothing_that_is_raised_ends_a_run_but_an_interrupt(
     assert len(found) == 4
     method = "raising" if where == "method" else "ig"
     assert type(fault).__name__ in found["planted/second", method].error
+
+
+def test_kept_results_are_those_that_the_domain_completed(bench, out, monkeypatch):
+    def finish(self, task, results):
+        return [replace(r, display={**r.display, "facts": {"F(half)": "0.5"}}) for r in results]
+
+    monkeypatch.setattr(TensorDomain, "finish", finish)
+    done = bench("--cases", "planted/polynomial", "--methods", "ig", *PLAIN, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "F(half)" in (out / "report.html").read_text("utf-8")
 
 
 def test_a_case_that_changes_the_working_folder_moves_nothing(

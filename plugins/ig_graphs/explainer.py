@@ -23,7 +23,7 @@ from ig_core import (
 )
 from ig_graphs.called import Called
 from ig_graphs.domain import GraphDomain
-from ig_graphs.explanation import figures, masked, parts
+from ig_graphs.explanation import figures, masked, parts, store_of
 from ig_graphs.games import Game
 from ig_graphs.paths import Legs
 
@@ -167,8 +167,11 @@ class Algorithm:
         out = masked(each, called.hetero, kind=kind, signed=self.signed, apart=True)
         for name, number in figures(results).items():
             setattr(out, name, number)
-        if not called.hetero and is_sparse(edge_index):  # whose edges PyG cannot count
-            out["num_edges"] = out.edge_mask.size(0) if "edge_mask" in out else 0
+        relations = edge_index if called.hetero else {("", "", ""): edge_index}
+        for relation, ends in relations.items():
+            store = store_of(out, relation, called.hetero)
+            if is_sparse(ends) and "edge_mask" in store:  # PyG cannot count its edges
+                store["num_edges"] = store["edge_mask"].size(0)
         return out
 
     def _explained(self) -> list[str]:

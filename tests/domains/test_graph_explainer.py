@@ -460,6 +460,36 @@ def test_heterogeneous_graphs_of_a_batch_are_explained_as_if_alone() -> None:
             assert bool((own[1 - number] == 0).all())
 
 
+@pytest.mark.parametrize(("nodes", "edges"), MASKS)
+def test_sparse_adjacencies_have_a_mask_per_entry(nodes: Any, edges: Any) -> None:
+    """In the order of their rows, which are the targets; typed or not."""
+    settings = {"node_mask_type": nodes, "edge_mask_type": edges}
+    x, links, _ = three_graphs()
+    links = links.unique(dim=1)
+    data = library()
+    sizes = {kind: len(one) for kind, one in data.x_dict.items()}
+
+    def sparse(ends: Tensor, sources: int, targets: int) -> Tensor:
+        ones = torch.ones(ends.size(1), dtype=torch.float64)
+        return torch.sparse_coo_tensor(ends.flip(0), ones, (targets, sources)).to_sparse_csr()
+
+    found = explainer(Net(), **settings)(x, sparse(links, 9, 9), index=3)
+    dense = explainer(Net(), **settings)(x, links, index=3)
+    typed = {r: sparse(e, sizes[r[0]], sizes[r[2]]) for r, e in data.edge_index_dict.items()}
+    papers = explainer(HeteroNet(), **settings)
+    hetero, wanted = (papers(data.x_dict, e, index=1) for e in (typed, data.edge_index_dict))
+    assert found.validate_masks() and hetero.validate_masks()
+    if nodes:
+        torch.testing.assert_close(found.node_mask, dense.node_mask)
+        torch.testing.assert_close(hetero["author"].node_mask, wanted["author"].node_mask)
+    if edges:
+        order = (links[1] * 9 + links[0]).argsort()
+        torch.testing.assert_close(found.edge_mask, dense.edge_mask[order])
+        ends = data[WRITES].edge_index
+        order = (ends[1] * AUTHORS + ends[0]).argsort()
+        torch.testing.assert_close(hetero[WRITES].edge_mask, wanted[WRITES].edge_mask[order])
+
+
 def test_weights_of_typed_edges_move_if_asked() -> None:
     class Weights(HeteroNet):
         def forward(self, x_dict: Any, edge_index_dict: Any, edge_weight_dict: Any) -> Any:  # type: ignore[override]
@@ -595,6 +625,48 @@ def test_a_batch_must_hold_whole_graphs() -> None:
         explainer(Net(level="graph"), level="graph")(x, links, batch=batch)
     with pytest.raises(ig.InputError, match="'more' must be a tensor, a number, a string or None"):
         explainer(Net(), "phenomenon")(x, links, target=torch.zeros(9), more=[x])
+
+
+def test_what_a_batch_cannot_be_taken_apart_into_is_named() -> None:
+    x, links, batch = three_graphs()
+    pairs = torch.tensor([[0], [1]])
+    with pytest.raises(ig.InputError, match=r"the pair \[0, 1\] joins two graphs of the batch"):
+        explainer(Net(level="edge"), level="edge")(x, links, batch=batch, edge_label_index=pairs)
+    pairs = torch.tensor([[0], [9]])
+    with pytest.raises(ig.InputError, match="there is no node 9 in the call"):
+        explainer(Scoring(), "phenomenon", level="edge")(
+            x, links, batch=batch, edge_label_index=pairs, target=torch.zeros(1).long()
+        )
+    with pytest.raises(ig.InputError, match="'hub_index' counts nodes of all graphs of the call"):
+        explainer(Scoring())(x, links, batch=batch, hub_index=torch.tensor([0]))
+    data = library()
+    given = data.x_dict, data.edge_index_dict
+    known = {"paper": torch.tensor([0, 0, 1, 1])}
+    with pytest.raises(ig.InputError, match="batch says nothing of the nodes of type 'author'"):
+        explainer(HeteroScoring())(*given, batch_dict=known)
+
+
+class Scoring(Net):
+    """Takes and ignores whatever it is given."""
+
+    def forward(self, x: Tensor, edge_index: Tensor, **more: Any) -> Tensor:  # type: ignore[override]
+        out = super().forward(x, edge_index)
+        return out[:1] if "edge_label_index" in more else out
+
+
+class HeteroScoring(HeteroNet):
+    def forward(self, x_dict: Any, edge_index_dict: Any, **more: Any) -> Any:  # type: ignore[override]
+        return super().forward(x_dict, edge_index_dict)
+
+
+def test_classes_need_a_row_for_every_node_or_graph() -> None:
+    class Flat(Net):
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(x, edge_index).sum(0)
+
+    x, links, _ = three_graphs()
+    with pytest.raises(ig.OutputError, match=r"has a row of classes for every .*shape \(3,\)"):
+        explainer(Flat(), level="graph")(x, links)
 
 
 def test_node_types_of_one_size_must_be_told_apart() -> None:

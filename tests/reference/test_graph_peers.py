@@ -206,6 +206,18 @@ def test_both_agree_on_attentive_fingerprints():
     close(own.edge_mask, peer.edge_mask, 1e-6)
 
 
+def test_captum_takes_one_pass_a_step():
+    """Ours packs the steps of a graph, and of several of its nodes, into few."""
+    passes = []
+    model, call = Net(), {"index": torch.tensor([1, 4])}
+    model.register_forward_hook(lambda *_: passes.append(1))
+    captum(model, (X, LINKS), **call)
+    theirs = len(passes)
+    passes.clear()
+    ours(model, (X, LINKS), more=SAME_RULE, **call)
+    assert theirs >= STEPS and len(passes) <= 10
+
+
 # -- edges --------------------------------------------------------------------------------------
 
 WRITES, CITES, READS = ("a", "writes", "p"), ("p", "cites", "p"), ("p", "read by", "a")

@@ -18,6 +18,14 @@ ELEMENTS = ("C", "N", "O", "S", "F", "Cl", "Br", "I", "P")
 WIDTHS = (len(ELEMENTS) + 1, 4, 5)
 """One-hot: the element or another one, up to three hydrogens, up to four bonds."""
 
+FEATURES = [
+    *ELEMENTS,
+    "another element",
+    *("no hydrogen", "1 hydrogen", "2 hydrogens", "3 hydrogens"),
+    *("no bond", "1 bond", "2 bonds", "3 bonds", "4 bonds"),
+]
+"""What these are called, in order."""
+
 NCI_LICENCE = "molecules: NCI, public domain; distributed with rdkit (BSD-3-Clause)"
 NCI_SOURCE = "first 5,000 molecules of the NCI open database, in the rdkit package"
 
@@ -60,6 +68,7 @@ def graph(smiles: str, molecule: Any, **more: Any) -> Any:
         x=torch.cat(hot, dim=1).float(),
         edge_index=both_ways(molecule),
         labels=[f"{atom.GetSymbol()}{atom.GetIdx()}" for atom in atoms],
+        feature_names=FEATURES,
         smiles=smiles,
         **more,
     )

@@ -381,7 +381,8 @@ def _starts(
         except Exception as error:
             told = f"{type(error).__name__}: {error}"
             raise BaselineError(f"the baseline's function raised {told}") from error
-        return Given(found).starts(example, domain, torch.Generator())
+        [start] = Given(found).starts(example, domain, torch.Generator())
+        return [domain.start(example, start)]
     elif not isinstance(baseline, (str, Baseline)):
         raise BaselineError(
             "a baseline is a name, a Baseline, a number, a tensor, a mapping, a function or a list "
@@ -389,8 +390,7 @@ def _starts(
         )
     chosen = _component(manager, "baseline", baseline, Baseline, domain.name)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + position)
-    starts: Sequence[Inputs] = chosen.starts(example, domain, generator)
-    return starts
+    return [domain.start(example, given) for given in chosen.starts(example, domain, generator)]
 
 
 def _own_part(given: Any, example: Example, position: int, count: int) -> Inputs:

@@ -111,6 +111,13 @@ class Domain(ABC):
         """
         raise InputError(f"domain {cls.name!r} has no other units (got {by!r})")
 
+    def start(self, example: Example, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A start that the user gave, shaped like the example; by default as it is.
+
+        Override it where an example is a part of what the user gave.
+        """
+        return given
+
     def modules(self) -> Sequence[nn.Module]:
         """The modules to evaluate, freeze and restore during a call."""
         return modules_in(self.model)

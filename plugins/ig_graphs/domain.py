@@ -33,6 +33,7 @@ from ig_graphs.place import Level
 from ig_graphs.scored import Relation, tensor_name
 from ig_graphs.session import Seen, Session
 from ig_graphs.units import regrouped, units_of
+from ig_graphs.whole import within
 
 CLASSES = "explained classes"
 """No identifier, so that no argument of a model can have this name."""
@@ -222,6 +223,12 @@ class GraphDomain(Domain):
         graph = None if self._model is None else self._model.graph
         told = results if graph is None else facts.added(task, results, graph)
         return [self._session.wholes.completed(result) for result in told]
+
+    def start(self, example: Example, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A start for the whole graph or for some inputs; all others start where they do alone."""
+        if not isinstance(given, Mapping) or not given.keys() <= example.inputs.keys():
+            return given
+        return {**self.baseline(example), **within(example, given)}
 
     @classmethod
     def render(cls, attribution: Attribution, fmt: str = "text") -> str:

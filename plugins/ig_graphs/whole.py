@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ig_core import Attribution, Units
+from ig_core import Attribution, Example, Units
 from ig_graphs.graph import Graph
-from ig_graphs.scored import Kind, along, kept_of
+from ig_graphs.scored import Kind, along, kept_of, tensor_name
 from ig_graphs.units import units_of
 
 
@@ -57,6 +58,27 @@ class Wholes:
             spread=widened(result.spread),
             display={**result.display, "whole": True},
         )
+
+
+def within(example: Example, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of the whole graph where the example is a part of it; those of the part stay."""
+    found = dict(given)
+    if "part" not in example.display:
+        return found
+    part, kept = example.display["part"], kept_of(example.display)
+    sizes = dict(zip(kept, [*part["sizes"], *part["counts"]], strict=True))
+    for name, value in given.items():
+        kind = next((k for k in kept if _of(name, k, example.display)), None)
+        dim = along(name, example.inputs[name])
+        whole = isinstance(value, Tensor) and value.dim() > dim and kind is not None
+        if whole and value.size(dim) == sizes[kind]:
+            found[name] = value.index_select(dim, kept[kind].to(value.device))
+    return found
+
+
+def _of(name: str, kind: Kind, display: Mapping[str, Any]) -> bool:
+    own = name == tensor_name(kind, name.rpartition(".")[2])
+    return own and isinstance(kind, tuple) == (name in display["of_edges"])
 
 
 def _spread_out(

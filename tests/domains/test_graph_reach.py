@@ -250,3 +250,16 @@ def test_a_result_of_a_part_is_read_again_with_all_of_its_views(tmp_path: Any) -
         assert float(found.by(by).scores.sum()) == pytest.approx(float(result.scores.sum()))
     assert found.by("pair").top(1)[0][1] == pytest.approx(result.by("pair").top(1)[0][1])
     assert "F(edgeless)" in found.to_html()
+
+
+@pytest.mark.parametrize("explained", ["x", BOTH])
+def test_a_baseline_for_the_whole_graph_fits_its_part(explained: Any) -> None:
+    model, data = net(MODELS["gcn"]), graph()
+    mean = data.x.mean(0).expand_as(data.x).clone()
+    given: Any = mean if explained == "x" else {"x": mean}
+    options = {"explain": explained, "baseline": given}
+    part, whole = explain(model, data, **options), explain(model, data, restrict=False, **options)
+    assert "part" in part.display and part.at_baseline == pytest.approx(whole.at_baseline)
+    torch.testing.assert_close(part.scores, whole.scores, atol=1e-9, rtol=1e-3)
+    with pytest.raises(ig.BaselineError, match="of shape"):
+        explain(model, data, explain=explained, baseline={"x": mean[:7]})

@@ -15,7 +15,7 @@ smooth: such layers are refused.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -110,30 +110,3 @@ def _reason(layer: Any) -> str:
     ):
         return "normalises without self-loops"
     return ""
-
-
-def message_layers(modules: Sequence[nn.Module]) -> list[nn.Module]:
-    """All layers that pass messages."""
-    from torch_geometric.nn import MessagePassing
-
-    return [m for root in modules for m in root.modules() if isinstance(m, MessagePassing)]
-
-
-def pools(module: nn.Module) -> bool:
-    """Whether a module keeps some nodes and says which."""
-    from torch_geometric.nn import SAGPooling, TopKPooling
-
-    return isinstance(module, (SAGPooling, TopKPooling))
-
-
-def compiled_layers(modules: Sequence[nn.Module]) -> Iterator[nn.Module]:
-    """Message passing layers whose Python code may not run."""
-    for root in modules:
-        for module in root.modules():
-            compiled = (
-                type(module).__name__ == "OptimizedModule"
-                or getattr(module, "_compiled_call_impl", None) is not None
-                or isinstance(module, torch.jit.ScriptModule)
-            )
-            if compiled:
-                yield from message_layers([module])

@@ -288,7 +288,11 @@ def _checked_edges(edge_index: Any, sources: int, targets: int, of: str) -> Int[
             f"edge_index{of} must be torch.int64 of shape (2, edges) "
             f"(got {edge_index.dtype} of shape {tuple(edge_index.shape)})"
         )
+    ends = edge_index.aminmax(dim=1) if edge_index.numel() else ()
+    low, high = (end.tolist() for end in ends) if ends else ([0, 0], [-1, -1])
     for row, size in enumerate((sources, targets)):
+        if low[row] >= 0 and high[row] < size:
+            continue
         outside = ((edge_index[row] < 0) | (edge_index[row] >= size)).nonzero().view(-1)
         if len(outside):
             edge = int(outside[0])

@@ -77,10 +77,15 @@ class Known:
             ModelError: an edge that occurs more than once cannot be told apart.
         """
         kept = self.straight
-        if not torch.equal(seen[:, : len(kept)], self.edge_index[:, kept]):
+        count = self.edge_index.size(1)
+        own = self.edge_index if len(kept) == count else self.edge_index[:, kept]
+        if not torch.equal(seen[:, : len(kept)], own):
             kept = kept[:0]
-        rest = self._looked_up(seen[:, len(kept) :], added)
-        return None if rest is None else torch.cat([self.places[kept], rest])
+        rest = seen[:, len(kept) :]
+        if self.square and len(kept) == count and torch.equal(rest[0], rest[1]):
+            return torch.cat([self.places, self.places.new_full((rest.size(1),), added)])
+        found = self._looked_up(rest, added)
+        return None if found is None else torch.cat([self.places[kept], found])
 
     def _looked_up(self, seen: Tensor, added: int) -> Tensor | None:
         own, order = self.order  # in a stable order, so that copies stay in theirs

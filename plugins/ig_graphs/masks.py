@@ -8,7 +8,7 @@ masks, so that with mask 0 the graph has no such edge; see :mod:`ig_graphs.games
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from ig_core import ModelError
 from ig_graphs import games
 from ig_graphs.games import Game
 from ig_graphs.known import ELSEWHERE, Alignment, Known
+from ig_graphs.layers import Layers
 from ig_graphs.reach import Depth
 from ig_graphs.scored import Relation
 
@@ -40,7 +41,7 @@ class Trace:
 
 @contextmanager
 def masked_messages(
-    modules: Sequence[nn.Module],
+    layers: Layers,
     alignment: Alignment,
     masks: Mapping[Relation, Mask],
     game: Game,
@@ -58,23 +59,18 @@ def masked_messages(
     Raises:
         ModelError: a layer's edges are not those of the graph, or no layer passed a message.
     """
-    from torch_geometric.nn import MessagePassing
-
-    named = {m: n for root in modules for n, m in root.named_modules(remove_duplicate=False)}
-    layers = {m: n for m, n in named.items() if isinstance(m, MessagePassing)}
     masking = _Masking(alignment, masks, game, layers, depth, trace or Trace())
     handles: list[Any] = []
     try:
-        for layer in layers:
+        for layer in layers.names:
             handles += masking.hooked(layer)
-        for module in named:
-            if games.pools(module):
-                handles.append(module.register_forward_hook(masking.pooled, with_kwargs=True))
+        for module in layers.pooling:
+            handles.append(module.register_forward_hook(masking.pooled, with_kwargs=True))
         yield
     finally:
         for handle in handles:
             handle.remove()
-    masking.check(modules)
+    masking.check()
 
 
 class _Masking:
@@ -85,17 +81,18 @@ class _Masking:
         alignment: Alignment,
         masks: Mapping[Relation, Mask],
         game: Game,
-        names: Mapping[nn.Module, str],
+        layers: Layers,
         depth: Depth | None,
         trace: Trace,
     ) -> None:
         self.alignment = alignment
         self.masks = masks
         self.game = game
-        self.names = names
+        self.layers = layers
         self.depth = depth
         self.trace = trace
         self.factors: dict[nn.Module, Tensor | None] = {}
+        self.shared: dict[Known, Tensor | None] = {}  # the same for all layers with these edges
         self.reached: set[nn.Module] = set()
         self.turns: dict[Relation, int] = {}
 
@@ -105,7 +102,7 @@ class _Masking:
             layer.register_propagate_forward_pre_hook(self.propagates),
             layer.register_message_forward_hook(self.messages),
         ]
-        way = games.way_of(layer) if self.game == "existence" else "message"
+        way = self.layers.way(layer) if self.game == "existence" else "message"
         if way == "weight":
             handles.append(layer.register_forward_pre_hook(self.weighs, with_kwargs=True))
         elif way == "attention":
@@ -114,11 +111,11 @@ class _Masking:
 
     def propagates(self, layer: Any, inputs: tuple[Any, Any, Mapping[str, Any]]) -> None:
         seen, size, arguments = inputs
-        known = self.alignment.of(layer, self.names[layer], seen, size, arguments)
+        known = self.alignment.of(layer, self.layers.names[layer], seen, size, arguments)
         if self.depth is not None:
             self.depth.before(layer, arguments)
         self.trace.calls.append(known.relations)
-        inside = self.game == "existence" and games.way_of(layer) != "message"
+        inside = self.game == "existence" and self.layers.way(layer) != "message"
         self.factors[layer] = None if inside else self._factors(known)
         for relation in known.relations:
             self.turns[relation] = self.turns.get(relation, 0) + 1
@@ -134,7 +131,7 @@ class _Masking:
         """Hand a layer that normalises by degree the masks as weights of its edges."""
         bound = games.bound(layer, args, kwargs)
         seen = bound.arguments["edge_index"]
-        known = self.alignment.of(layer, self.names[layer], seen, None, {})
+        known = self.alignment.of(layer, self.layers.names[layer], seen, None, {})
         mask = self._factors(known)
         if mask is not None:
             games.weigh(layer, bound, mask)
@@ -143,7 +140,7 @@ class _Masking:
     def attends(self, layer: Any, inputs: tuple[Any, Any, Any], attention: Tensor) -> Tensor:
         """Share the attention of a node among the edges that are there."""
         seen = inputs[0]
-        known = self.alignment.of(layer, self.names[layer], seen, None, {})
+        known = self.alignment.of(layer, self.layers.names[layer], seen, None, {})
         mask = self._factors(known)
         return attention if mask is None else games.shared(layer, attention, mask, seen)
 
@@ -152,7 +149,7 @@ class _Masking:
         before = kwargs["edge_index"] if "edge_index" in kwargs else args[1]
         self.alignment.pool(before, output[4], output[1])
 
-    def check(self, modules: Sequence[nn.Module]) -> None:
+    def check(self) -> None:
         """Whether every layer that could have passed messages did so where they are masked."""
         silent = [type(layer).__name__ for layer in self.factors if layer not in self.reached]
         if silent:
@@ -160,25 +157,29 @@ class _Masking:
                 f"{silent[0]} aggregates without a message that could be masked (a fused kernel); "
                 f"give it a plain edge_index, or {ELSEWHERE}"
             )
-        hidden = [
-            type(layer).__name__
-            for layer in games.compiled_layers(modules)
-            if layer not in self.reached
-        ]
+        hidden = [layer for layer in self.layers.compiled if layer not in self.reached]
         if hidden:
             raise ModelError(
-                f"no message of {hidden[0]} could be masked: it is compiled, and compiled layers "
-                f"may leave out the masks; pass the model before torch.compile, or {ELSEWHERE}"
+                f"no message of {type(hidden[0]).__name__} could be masked: it is compiled, and "
+                f"compiled layers may leave out the masks; pass the model before "
+                f"torch.compile, or {ELSEWHERE}"
             )
         if not self.reached:
             raise ModelError(
-                f"no message of {len(self.names)} message passing layers could be masked: edges "
-                "can be explained in torch_geometric MessagePassing layers of an uncompiled "
+                f"no message of {len(self.layers.names)} message passing layers could be masked: "
+                "edges can be explained in torch_geometric MessagePassing layers of an uncompiled "
                 f"nn.Module; {ELSEWHERE}"
             )
 
     def _factors(self, known: Known) -> Tensor | None:
         """The masks of these edges, 1 for what is no edge; None where no mask applies."""
+        if any(mask.dim() > 1 for mask in self.masks.values()):
+            return self._gathered(known)
+        if known not in self.shared:
+            self.shared[known] = self._gathered(known)
+        return self.shared[known]
+
+    def _gathered(self, known: Known) -> Tensor | None:
         rows = {r: self._row(r) for r in known.relations if r in self.masks}
         if not rows:
             return None

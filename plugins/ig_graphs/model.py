@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from ig_core import ForwardError, IGError, OutputError, Selector, pick
 from ig_graphs.call import Call
 from ig_graphs.games import Game
 from ig_graphs.graph import Graph
 from ig_graphs.known import Alignment
+from ig_graphs.layers import Layers
 from ig_graphs.masks import Trace, masked_messages
 from ig_graphs.place import NODE, Level, Place
 from ig_graphs.reach import Depth
@@ -30,7 +31,7 @@ class GraphModel:
     """
 
     model: Any
-    modules: Sequence[nn.Module]
+    layers: Layers
     level: Level
     game: Game
     output: Selector
@@ -109,7 +110,7 @@ class GraphModel:
                     edges, sizes, owners=owners.get(""), edge_type=tensors.get("edge_type")
                 )
                 masked = masked_messages(
-                    self.modules, alignment, masks, self.game, depth=depth, trace=trace
+                    self.layers, alignment, masks, self.game, depth=depth, trace=trace
                 )
                 stack.enter_context(masked)
             outputs = self.model(**given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ig_core import InputError, ModelError
-from ig_graphs.call import PAIR, call_of
-from ig_graphs.games import message_layers, refused
+from ig_graphs.call import PAIR, Call, call_of
+from ig_graphs.games import refused
 from ig_graphs.graph import Graph, read
+from ig_graphs.layers import Layers, layers_of
 from ig_graphs.model import GraphModel
 from ig_graphs.place import Place, place_of
 from ig_graphs.reach import Part, chosen_edges, cut, neighbourhood
@@ -47,13 +49,15 @@ class Session:
     """The graphs of one call; a graph with several explained places is read once."""
 
     def __init__(self, options: Mapping[str, Any], restrict: bool) -> None:
-        self.options = options
+        self.options = dict(options)
+        self._modules = self.options.pop("modules")
         self.restrict = restrict
         self.model: GraphModel | None = None
         self.wholes = Wholes()
         self._data: Any = None
         self._graph: Graph | None = None
         self._call: Any = None
+        self._calls: dict[object, Call] = {}
         self._everywhere: Tensor | None = None
         self._survey: tuple[int, Mapping[Relation, int]] | None = None
         self._verified = 0
@@ -67,7 +71,7 @@ class Session:
         """
         if self._graph is None or self._data is not data:
             self._graph = read(data)
-            self._call = call_of(self.options["model"], self._graph)
+            self._call = self._called(self._graph)
             columns = self._call.columns(self._graph)
             self._graph = replace(self._graph, columns=columns)
             self._data, self._everywhere = data, None
@@ -87,7 +91,11 @@ class Session:
                 "make a call for each type"
             )
         self.model = GraphModel(
-            **self.options, call=self._call, graph=graph, node_types=place.types
+            **self.options,
+            layers=self._layers,
+            call=self._call,
+            graph=graph,
+            node_types=place.types,
         )
         part = self._part(place)
         if part is None:
@@ -122,7 +130,7 @@ class Session:
             masked = self.model.everywhere(graph, place, chosen)
             removed = self.model.everywhere(less, place)
             if not _close(masked, removed):
-                raise refused(message_layers(self.options["modules"]))
+                raise refused([*self._layers.names])
         self._exists = True
 
     def _part(self, place: Place) -> tuple[Graph, Part] | None:
@@ -135,8 +143,7 @@ class Session:
             depth = self._surveyed(place)[0]
         except ModelError:
             return None  # there are no messages to count
-        back = any(getattr(m, "flow", "") == "target_to_source" for m in self._modules())
-        part = neighbourhood(graph, place.seeds(), depth + 1, back)
+        part = neighbourhood(graph, place.seeds(), depth + 1, self._layers.flows_back)
         if sum(map(len, part.nodes.values())) == sum(graph.sizes.values()):
             return None
         own = cut(graph, part)
@@ -144,8 +151,16 @@ class Session:
             return None
         return own, part
 
-    def _modules(self) -> list[Any]:
-        return [m for root in self.options["modules"] for m in root.modules()]
+    @cached_property
+    def _layers(self) -> Layers:
+        return layers_of(self._modules)
+
+    def _called(self, graph: Graph) -> Call:
+        """How the model takes a graph, found out once for graphs that have the same."""
+        has = graph.hetero, graph.weighted, frozenset(column.name for column in graph.columns)
+        if has not in self._calls:
+            self._calls[has] = call_of(self.options["model"], graph)
+        return self._calls[has]
 
     def _same(self, place: Place, own: Graph, part: Part) -> bool:
         """Whether a part gives what the whole graph gives."""

@@ -17,6 +17,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, GraphConv, SimpleConv, TopKPooling
 
 from ig_graphs.known import Alignment
+from ig_graphs.layers import layers_of
 from ig_graphs.masks import masked_messages
 
 PLAIN = ("", "", "")
@@ -28,7 +29,7 @@ STAR = Data(
 
 def masked(modules: Any, edges: Tensor, mask: Tensor, nodes: int) -> AbstractContextManager[None]:
     alignment = Alignment({PLAIN: edges}, {"": nodes})
-    return masked_messages(modules, alignment, {PLAIN: mask}, "message")
+    return masked_messages(layers_of(modules), alignment, {PLAIN: mask}, "message")
 
 
 def explain(model: Any, data: Any, **options: Any) -> Any:

@@ -27,6 +27,7 @@ perf: .venv/test.ready
 	$(BIN)/python tests/benchmarks/perf.py
 	$(BIN)/python tests/benchmarks/suite.py
 	$(BIN)/python tests/benchmarks/text.py
+	$(BIN)/python tests/benchmarks/graphs.py
 
 picture: .venv/bench.ready
 	$(BIN)/python examples/four_domains.py docs

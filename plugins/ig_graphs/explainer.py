@@ -151,8 +151,7 @@ class Algorithm:
             explain=self._explained(),
             level=level,
             game=self.game,
-            # A baseline of all nodes is not one of some.
-            restrict=self.restrict and not _of_all(self.options.get("baseline")),
+            restrict=self.restrict,
             output=self._rows,
         )
         raws = [(called.pieces[spot.piece].data, spot.index) for spot in spots]
@@ -256,19 +255,14 @@ def _check(
             )
 
 
-def _of_all(given: Any) -> bool:
-    """Whether a baseline has a row for each node or edge."""
-    return isinstance(given, (Mapping, tuple)) or (isinstance(given, Tensor) and given.dim() > 1)
-
-
 def _baseline(given: Any) -> Any:
     """A tensor is the start of the features, and everything else starts at zero."""
     if not isinstance(given, Tensor):
         return given
 
     def start(example: Example) -> dict[str, Tensor]:
-        zeros = {name: torch.zeros_like(value) for name, value in example.inputs.items()}
-        return {**zeros, "x": given.to(zeros["x"]).expand_as(zeros["x"])}
+        x = example.inputs["x"]
+        return {"x": given.to(x) if given.dim() > 1 else given.to(x).expand_as(x)}
 
     return start
 

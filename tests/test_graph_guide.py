@@ -1,5 +1,7 @@
-"""What the guide to graphs shows runs as it stands there."""
+"""What the guide and the docstrings of graphs show runs as it stands there."""
 
+import doctest
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,18 @@ pytest.importorskip("torch_geometric")
 
 from torch_geometric.data import Data, HeteroData
 from torch_geometric.datasets import KarateClub
-from torch_geometric.nn import GCN, GATv2Conv, GINConv, HeteroConv, SAGEConv, global_add_pool
+from torch_geometric.nn import (
+    GCN,
+    GATv2Conv,
+    GINConv,
+    HeteroConv,
+    SAGEConv,
+    SimpleConv,
+    global_add_pool,
+)
+
+import ig_core as ig
+import ig_graphs
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/graphs.md").read_text("utf-8"), re.DOTALL)
@@ -94,3 +107,42 @@ def test_the_guide_to_graphs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         float(names["absent"].display["facts"]["F(edgeless)"]), rel=1e-4
     )
     assert names["same"].node_mask.shape == (34, 34)
+
+
+FOUND = {
+    "Fidelity", "GameAgreement", "Influences", "MotifAuroc", "Planted", "ScoredGraph", "Subgraph",
+    "Undirected",
+}  # fmt: skip
+"""Results, which the examples of the functions that make them show."""
+
+
+def star() -> dict[str, Any]:
+    """A sum of messages at node a, from b, c and d with the features 2, -4 and 8."""
+    data = Data(
+        x=torch.tensor([[1.0], [2.0], [-4.0], [8.0]]),
+        edge_index=torch.tensor([[1, 2, 3], [0, 0, 0]]),
+        labels=list("abcd"),
+        node_mask=torch.tensor([1, 0, 0, 1]),
+        edge_mask=torch.tensor([0, 0, 1]),
+    )
+    sums = SimpleConv(aggr="sum")
+    at = {"level": "node", "index": 0}
+    nodes, edges = (ig.attribute(sums, data, explain=part, **at) for part in ("x", "edges"))
+    return {"ig": ig, "sums": sums, "star": data, "nodes": nodes, "edges": edges}
+
+
+@pytest.mark.parametrize("name", sorted({*ig_graphs.__all__} - FOUND))
+def test_the_example_of_a_public_name_of_graphs_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {name: getattr(ig_graphs, name) for name in ig_graphs.__all__} | star()
+    [example] = doctest.DocTestFinder(recurse=False).find(names[name], name, globs=names)
+    assert example.examples
+    told: list[str] = []
+    doctest.DocTestRunner().run(example, out=told.append)
+    assert not told, "".join(told)
+
+
+def test_only_classes_of_results_have_no_example() -> None:
+    assert all(inspect.isclass(getattr(ig_graphs, name)) for name in FOUND)

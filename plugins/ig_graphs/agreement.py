@@ -100,6 +100,11 @@ def agreement(
 ) -> GameAgreement:
     """Compare results of one graph under other games, paths or parts to explain.
 
+    >>> both = ig.attribute(sums, star, level="node", index=0, explain=("x", "edges"))
+    >>> [row] = agreement([edges, both], names=["edges alone", "with features"], k=2).rows
+    >>> row.first, row.second, row.of, round(row.signed, 6), row.overlap
+    ('edges alone', 'with features', 'edges', 1.0, 1.0)
+
     Args:
         attributions: of the same graph, explained node and output.
         names: one for each; by default the game, the path and what was explained.

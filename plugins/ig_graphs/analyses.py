@@ -111,6 +111,10 @@ def subgraph(attribution: Attribution, k: int, *, of: Of | None = None) -> Subgr
 
     Of equal magnitudes the one of the lower number is taken first.
 
+    >>> found = subgraph(edges, 2)
+    >>> [(row.label, row.score) for row in found.rows], found.rest_score
+    ([('d → a', 8.0), ('c → a', -4.0)], 2.0)
+
     Raises:
         InputError: ``of`` was not explained, a score is not finite, or ``k`` is no whole number
             from 0 to their count.
@@ -199,6 +203,9 @@ def undirected(attribution: Attribution) -> Undirected:
 
     A pair u-v is ranked by abs(a_uv) + abs(a_vu), since the two may differ in sign, and holds
     a_uv + a_vu, so that the pairs sum to what the edges sum to. A self-loop is a pair of its own.
+
+    >>> [(pair.labels, pair.strength, pair.score) for pair in undirected(edges).rows]
+    [(('a', 'd'), 8.0, 8.0), (('a', 'c'), 4.0, -4.0), (('a', 'b'), 2.0, 2.0)]
 
     Raises:
         InputError: no edges were explained, or a score is not finite.

@@ -50,6 +50,13 @@ class GraphDomain(Domain):
 
         ig.attribute(model, data, level="node", index=4, explain=("x", "edges"))
 
+    A sum of messages, of nodes b, c and d with the features 2, -4 and 8, at node a:
+
+    >>> domain = GraphDomain(sums, level="node", index=0, explain="edges")
+    >>> result = ig.attribute(sums, star, domain=domain)
+    >>> list(zip(result.units.labels, result.values.tolist()))
+    [('b-a', 2.0), ('c-a', -4.0), ('d-a', 8.0)]
+
     Nodes are called by ``data.labels`` and features by ``data.feature_names``, if there are any. A
     target is an output; without one a classifier's margin is explained: the output of the
     predicted class at that place minus that of the runner-up. A single output is explained as it

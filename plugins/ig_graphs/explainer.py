@@ -49,6 +49,13 @@ class Algorithm:
                                                 task_level="node", return_type="raw"))
         explainer(data.x, data.edge_index, index=4).node_mask
 
+    >>> from torch_geometric.explain import Explainer
+    >>> config = {"mode": "regression", "task_level": "node"}
+    >>> explainer = Explainer(sums, IGExplainer(), explanation_type="model",
+    ...                       edge_mask_type="object", model_config=config)
+    >>> explainer(star.x, star.edge_index, index=0).edge_mask.tolist()
+    [2.0, -4.0, 8.0]
+
     What is explained is the output itself, never a loss: of the target's class, of regression the
     number, of binary classification p or 1 - p (the logit or minus the logit) by the target. All
     masks together sum to F(input) - F(baseline), where both start at zero unless a baseline is

@@ -39,6 +39,10 @@ def explanation(
     nodes is ``edge_label_index``. A sparse adjacency is given as the ``edge_index`` that the mask
     counts.
 
+    >>> found = explanation(edges, star)
+    >>> type(found).__name__, found.edge_mask.tolist(), float(found.f_input)
+    ('Explanation', [2.0, -4.0, 8.0], 6.0)
+
     Args:
         result: of the domain ``"graphs"``.
         data: the graph that it is about.

@@ -64,6 +64,12 @@ def influences(attribution: Attribution, k: int = 15) -> Influences:
     A path follows the edges, from a node to the explained one; where several shortest paths take
     other relations, all are named.
 
+    >>> print(influences(nodes, k=2).to_text())
+    node  feature    through  hops  score
+    d     feature 0  1 edge      1      8
+    c     feature 0  1 edge      1     -4
+    all other features of nodes together: +2
+
     Raises:
         InputError: no node features were explained, or ``k`` is no whole number of at least 1.
     """

@@ -41,7 +41,15 @@ class Legs(Straight):
 
 
 class FeaturesThenEdges(Legs):
-    """From the baseline to the features without edges, and from there to the graph."""
+    """From the baseline to the features without edges, and from there to the graph.
+
+    A sum of messages is nothing without edges, so that all of it is theirs:
+
+    >>> options = {"level": "node", "index": 0, "explain": ("x", "edges")}
+    >>> result = ig.attribute(sums, star, path=FeaturesThenEdges(), **options)
+    >>> result.tensors["x"].flatten().tolist(), result.tensors["edges"].tolist()
+    ([0.0, 0.0, 0.0, 0.0], [2.0, -4.0, 8.0])
+    """
 
     name = "x-then-edges"
     edges_first = False
@@ -49,7 +57,15 @@ class FeaturesThenEdges(Legs):
 
 
 class EdgesThenFeatures(Legs):
-    """From the baseline to the edges between baseline nodes, and from there to the graph."""
+    """From the baseline to the edges between baseline nodes, and from there to the graph.
+
+    Messages of zeros sum to nothing, so that all of a sum is the features':
+
+    >>> options = {"level": "node", "index": 0, "explain": ("x", "edges")}
+    >>> result = ig.attribute(sums, star, path=EdgesThenFeatures(), **options)
+    >>> result.tensors["x"].flatten().tolist(), result.tensors["edges"].tolist()
+    ([0.0, 2.0, -4.0, 8.0], [0.0, 0.0, 0.0])
+    """
 
     name = "edges-then-x"
     edges_first = True

@@ -74,6 +74,10 @@ def scored(attribution: Attribution) -> ScoredGraph:
 
     Where only a part of a large graph can matter, it is that part.
 
+    >>> graph = scored(edges)
+    >>> graph.edge_index.tolist(), graph.edges.tolist(), graph.marked
+    ([[1, 2, 3], [0, 0, 0]], [2.0, -4.0, 8.0], [0])
+
     Raises:
         InputError: it is of another domain, or its graph was too large to be kept with it.
     """

@@ -198,13 +198,17 @@ def _in_type(result: Attribution) -> list[tuple[str, int]]:
 
 
 def _copied(out: Any, data: Any, graph: Any) -> None:
-    """Give an explanation what the data has; its edges as they were explained."""
+    """Give an explanation what the data has; its edges as they were explained.
+
+    Masks of the data, such as those of planted motifs, say what is true and not what was found.
+    """
+    others = ("adj_t", "edge_index", *NAMES.values())
     stores = data.stores if graph.hetero else [data._store]
     for store in stores:
         kind = getattr(store, "_key", None)
         own = out if not graph.hetero else out._global_store if kind is None else out[kind]
         for key, value in store.items():
-            if key not in ("adj_t", "edge_index") and key not in own:
+            if key not in others and key not in own:
                 own[key] = value
     for relation, ends in graph.edges.items():
         store_of(out, relation, graph.hetero).edge_index = ends

@@ -709,6 +709,13 @@ def test_a_result_becomes_an_explanation() -> None:
     assert torch.equal(explanation(result, data, signed=False).edge_mask, found.edge_mask.abs())
 
 
+def test_masks_of_planted_motifs_are_not_taken_for_what_was_explained() -> None:
+    data = plain()
+    data.node_mask, data.edge_mask = torch.ones(9), torch.ones(data.edge_index.size(1))
+    assert "node_mask" not in explanation(attributed(data, explain="edges"), data)
+    assert "edge_mask" not in explanation(attributed(data, explain="x"), data)
+
+
 def test_a_restricted_result_is_an_explanation_of_the_whole_graph() -> None:
     nodes = 400
     path = torch.stack([torch.arange(nodes - 1), torch.arange(1, nodes)])

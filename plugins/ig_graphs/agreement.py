@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ig_core import Analysis, Attribution, BaselineAgreement, InputError, Table, Units
-from ig_graphs.analyses import Of, known_scores
-from ig_graphs.scored import ScoredGraph, scored
+from ig_graphs.analyses import known_scores
+from ig_graphs.scored import Of, ScoredGraph, scored
 
 
 @dataclass(frozen=True)

@@ -5,23 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ig_core import Attribution, InputError, Table
-from ig_graphs.scored import ScoredGraph, scored
-
-Of = Literal["edges", "nodes"]
+from ig_graphs.scored import Of, ScoredGraph, scored
 
 ARROW = "\N{RIGHTWARDS ARROW}"
 
 
 @dataclass(frozen=True)
-class Part:
-    """One edge or node of a subgraph, by its number; ``share`` is its part of all magnitude."""
+class Kept:
+    """One edge or node that is kept, by its number; ``share`` is its share of all magnitude."""
 
     number: int
     label: str
@@ -71,11 +69,11 @@ class Subgraph:
         return self.graph.edge_index[:, inside[self.graph.edge_index].all(0)]
 
     @property
-    def rows(self) -> list[Part]:
+    def rows(self) -> list[Kept]:
         """What is kept, the largest magnitude first."""
         total = float(self.scores.abs().sum())
         return [
-            Part(
+            Kept(
                 number,
                 _edge(self.graph, number) if self.of == "edges" else self.graph.labels[number],
                 self.graph.relation_name(number)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ig_core import Attribution, InputError
 from ig_graphs.facts import EDGELESS, UNKNOWN
 from ig_graphs.graph import read
-from ig_graphs.scored import Kind, Relation, along, tensor_name
+from ig_graphs.scored import Kind, along, check_graph, kinds_of, tensor_name
 
 MaskType = Literal["attributes", "object", "common_attributes"]
 """A number per feature of every node, per node, or per feature."""
@@ -83,21 +83,12 @@ def parts(result: Attribution) -> Parts:
     Raises:
         InputError: it is of another domain.
     """
-    display = result.display
-    if not {"node_types", "relations", "of_edges"} <= display.keys():
-        raise InputError(
-            "expected the attribution of a graph (got one of domain "
-            f"{result.provenance.get('domain')!r})"
-        )
-    node_types: list[Kind] = [name for name, _ in display["node_types"]]
-    relations: list[Kind] = [_relation(names) for names, _ in display["relations"]]
-    found = {}
-    for name, value in result.tensors.items():
-        attribute = name.rpartition(".")[2]
-        for kind in relations if name in display["of_edges"] else node_types:
-            if name == tensor_name(kind, attribute):
-                found[kind, attribute] = value.detach()
-    return found
+    check_graph(result)
+    kinds = kinds_of(result.display, result.tensors)
+    return {
+        (kind, name.rpartition(".")[2]): result.tensors[name].detach()
+        for name, kind in kinds.items()
+    }
 
 
 def masked(
@@ -159,11 +150,6 @@ def _shaped(value: Tensor, attribute: str, kind: MaskType) -> Tensor:
     if kind == "attributes":
         return mask
     return mask.sum(1 if kind == "object" else 0, keepdim=True)
-
-
-def _relation(names: Sequence[Any]) -> Relation:
-    source, name, target = names
-    return str(source), str(name), str(target)
 
 
 def _placed(out: Any, result: Attribution, sizes: Mapping[str, int]) -> None:

@@ -6,9 +6,9 @@ another; a homogeneous graph has one node type, ``""``, and one relation, ``("",
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -21,6 +21,9 @@ Relation = tuple[str, str, str]
 
 Kind = str | Relation
 """A node type or a relation."""
+
+Of = Literal["edges", "nodes"]
+"""What a finding is about."""
 
 OF_EDGES = ("edges", "edge_attr", "edge_weight")
 """What edges of a graph without types mostly have: that they are there, features, a weight."""
@@ -81,20 +84,15 @@ def scored(attribution: Attribution) -> ScoredGraph:
     Raises:
         InputError: it is of another domain, or its graph was too large to be kept with it.
     """
+    check_graph(attribution)
     display = attribution.display
-    if not {"nodes", "node_types", "edges", "relations"} <= display.keys():
-        raise InputError(
-            "expected the attribution of a graph (got one of domain "
-            f"{attribution.provenance.get('domain')!r})"
-        )
-    counts = [count for _, count in display["relations"]]
+    node_types, relations = sizes_of(display), counts_of(display)
+    counts = list(relations.values())
     if len(display["edges"]) != sum(counts):
         raise InputError(
             f"the result of a graph with {sum(counts)} edges does not keep them; its values are "
             "in attribution.tensors"
         )
-    node_types = dict(display["node_types"])
-    relations = {_relation(parts): count for parts, count in display["relations"]}
     tensors = _own(attribution)
     sizes = list(node_types.values())
     kind = torch.repeat_interleave(
@@ -121,12 +119,26 @@ def scored(attribution: Attribution) -> ScoredGraph:
     )
 
 
+def check_graph(attribution: Attribution) -> None:
+    """Whether an attribution is one of the domain ``"graphs"``.
+
+    Raises:
+        InputError: it is not.
+    """
+    needed = {"nodes", "node_types", "edges", "relations", "of_edges"}
+    if not needed <= attribution.display.keys():
+        raise InputError(
+            "expected the attribution of a graph (got one of domain "
+            f"{attribution.provenance.get('domain')!r})"
+        )
+
+
 def by_layer(attribution: Attribution) -> Float[Tensor, "layers edges"] | None:
     """The scores of the edges that are drawn in every layer; None where layers share a mask.
 
     A relation that was not explained has the score 0, as a layer has that another type lacks.
     """
-    relations = {_relation(parts): count for parts, count in attribution.display["relations"]}
+    relations = counts_of(attribution.display)
     found = {
         relation: value.double()
         for (relation, attribute), value in _own(attribution).items()
@@ -147,11 +159,35 @@ def along(name: str, value: Tensor) -> int:
     return 1 if name.rpartition(".")[2] == "edges" and value.dim() == 2 else 0
 
 
+def sizes_of(display: Mapping[str, Any]) -> dict[str, int]:
+    """How many nodes of every type are drawn."""
+    return {str(name): count for name, count in display["node_types"]}
+
+
+def counts_of(display: Mapping[str, Any]) -> dict[Relation, int]:
+    """How many edges of every relation are drawn."""
+    found = {}
+    for (source, name, target), count in display["relations"]:
+        found[str(source), str(name), str(target)] = count
+    return found
+
+
+def kinds_of(display: Mapping[str, Any], names: Iterable[str]) -> dict[str, Kind]:
+    """The node type or relation of every tensor that belongs to one."""
+    found: dict[str, Kind] = {}
+    for name in names:
+        every: Iterable[Kind] = (
+            counts_of(display) if name in display["of_edges"] else sizes_of(display)
+        )
+        attribute = name.rpartition(".")[2]
+        found.update((name, kind) for kind in every if name == tensor_name(kind, attribute))
+    return found
+
+
 def kept_of(display: Mapping[str, Any]) -> dict[Kind, Int[Tensor, " kept"]]:
     """The nodes and edges of the whole graph that a part of it keeps."""
     part = display["part"]
-    kinds: list[Kind] = [name for name, _ in display["node_types"]]
-    kinds += [_relation(parts) for parts, _ in display["relations"]]
+    kinds: list[Kind] = [*sizes_of(display), *counts_of(display)]
     ids = [*part["nodes"], *part["edges"]]
     return {k: torch.tensor(i, dtype=torch.long) for k, i in zip(kinds, ids, strict=True)}
 
@@ -159,27 +195,24 @@ def kept_of(display: Mapping[str, Any]) -> dict[Kind, Int[Tensor, " kept"]]:
 def located(attribution: Attribution) -> dict[str, tuple[Kind, str, Int[Tensor, " kept"]]]:
     """Of every tensor its node type or relation, its attribute, and the rows that are drawn."""
     display = attribution.display
-    node_types = dict(display["node_types"])
-    relations = {_relation(parts): count for parts, count in display["relations"]}
-    counts: dict[Kind, int] = {**node_types, **relations}
+    counts: dict[Kind, int] = {**sizes_of(display), **counts_of(display)}
     ids = kept_of(display) if display.get("whole") else {}
-    edges = display.get("of_edges", OF_EDGES)
-    found = {}
-    for kind, count in counts.items():
-        for name in attribution.tensors:
-            attribute = name.rpartition(".")[2]
-            if name == tensor_name(kind, attribute) and isinstance(kind, tuple) == (name in edges):
-                found[name] = kind, attribute, ids.get(kind, torch.arange(count))
-    return found
+    kinds = kinds_of(display, attribution.tensors)
+    return {
+        name: (kind, name.rpartition(".")[2], ids.get(kind, torch.arange(count)))
+        for kind, count in counts.items()
+        for name in kinds
+        if kinds[name] == kind
+    }
 
 
 def first_of(display: Mapping[str, Any]) -> dict[Kind, int]:
     """The number of the first node of every type, and of the first edge of every relation."""
     found: dict[Kind, int] = {}
-    for group in ("node_types", "relations"):
+    for group in (sizes_of(display), counts_of(display)):
         begin = 0
-        for parts, count in display[group]:
-            found[parts if isinstance(parts, str) else _relation(parts)] = begin
+        for kind, count in group.items():
+            found[kind] = begin
             begin += count
     return found
 
@@ -199,11 +232,6 @@ def _own(attribution: Attribution) -> dict[tuple[Kind, str], Tensor]:
 def _rows(value: Float[Tensor, "items ..."]) -> Float[Tensor, "items numbers"]:
     """The numbers of each node or edge in a row, also where it has a single one."""
     return value.flatten(1) if value.dim() > 1 else value[:, None]
-
-
-def _relation(parts: Sequence[Any]) -> Relation:
-    source, name, target = parts
-    return str(source), str(name), str(target)
 
 
 def _summed(

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ig_core import Analysis, Attribution, InputError, Table, UnknownNameError
+from ig_graphs.scored import Of
 
-Part = Literal["edges", "nodes"]
 Ranking = Literal["magnitude", "signed"]
 
 
@@ -100,7 +100,7 @@ class MotifAuroc:
     another was not counted, and ``mean`` the mean over the counted.
     """
 
-    of: Part
+    of: Of
     by: Ranking
     mean: float
     values: Mapping[int, float]
@@ -144,7 +144,7 @@ def motif_auroc(
     attributions: Sequence[Attribution],
     truth: Sequence[Planted],
     *,
-    of: Part = "edges",
+    of: Of = "edges",
     by: Ranking = "magnitude",
 ) -> MotifAuroc:
     """The chance that a unit of the motif scores higher than another unit, mean over attributions.
@@ -167,7 +167,7 @@ def motif_auroc(
         UnknownNameError: there is no such ``of`` or ``by``.
     """
     for kind, name, known in (
-        ("unit to rank", of, get_args(Part)),
+        ("unit to rank", of, get_args(Of)),
         ("ranking", by, get_args(Ranking)),
     ):
         if name not in known:
@@ -198,7 +198,7 @@ def motif_auroc(
 
 
 def _ranked(
-    attribution: Attribution, truth: Planted, of: Part, by: Ranking
+    attribution: Attribution, truth: Planted, of: Of, by: Ranking
 ) -> tuple[Float[Tensor, " units"], Bool[Tensor, " units"]]:
     """The compared units: what ranks them, and which are true.
 

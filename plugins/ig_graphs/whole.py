@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ig_core import Attribution, Example, Units
 from ig_graphs.graph import Graph
-from ig_graphs.scored import Kind, along, kept_of, tensor_name
+from ig_graphs.scored import Kind, along, kept_of, kinds_of
 from ig_graphs.units import units_of
 
 
@@ -67,18 +66,12 @@ def within(example: Example, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return found
     part, kept = example.display["part"], kept_of(example.display)
     sizes = dict(zip(kept, [*part["sizes"], *part["counts"]], strict=True))
-    for name, value in given.items():
-        kind = next((k for k in kept if _of(name, k, example.display)), None)
-        dim = along(name, example.inputs[name])
-        whole = isinstance(value, Tensor) and value.dim() > dim and kind is not None
+    for name, kind in kinds_of(example.display, given).items():
+        value, dim = given[name], along(name, example.inputs[name])
+        whole = isinstance(value, Tensor) and value.dim() > dim
         if whole and value.size(dim) == sizes[kind]:
             found[name] = value.index_select(dim, kept[kind].to(value.device))
     return found
-
-
-def _of(name: str, kind: Kind, display: Mapping[str, Any]) -> bool:
-    own = name == tensor_name(kind, name.rpartition(".")[2])
-    return own and isinstance(kind, tuple) == (name in display["of_edges"])
 
 
 def _spread_out(

@@ -37,7 +37,7 @@ SAME = 1e-3
 """An output in its own graph and in PyG's call may differ by this part of it, by rounding."""
 
 
-class Algorithm:
+class IntegratedGradients:
     """Integrated gradients of node features and edges, for ``torch_geometric.explain.Explainer``.
 
     Every setting of ``Explainer`` works: all modes, return types, levels and mask types, one graph
@@ -279,8 +279,8 @@ def _explainer() -> type:
     """The class itself, which inherits from one that is not imported before it is used."""
     from torch_geometric.explain import ExplainerAlgorithm
 
-    names = {"__doc__": Algorithm.__doc__, "__module__": __name__}
-    return type("IGExplainer", (Algorithm, ExplainerAlgorithm), names)
+    names = {"__doc__": IntegratedGradients.__doc__, "__module__": __name__}
+    return type("IGExplainer", (IntegratedGradients, ExplainerAlgorithm), names)
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ig_core import Analysis, Attribution, BaselineAgreement, InputError, Table, Units
 from ig_graphs.analyses import known_scores
+from ig_graphs.facts import edgeless
 from ig_graphs.scored import Of, ScoredGraph, scored
 
 
@@ -36,7 +37,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Ends:
-    """What one result starts from: F(edgeless) and F(silenced), NaN where it does not tell them.
+    """What one result starts from: F(edgeless) and F(silenced), NaN where they are not known.
 
     Without edges the layers' coefficients are those of a graph without edges; silenced, those of
     the full graph, and nothing arrives. ``difference`` is the first minus the second.
@@ -220,22 +221,10 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _ends(name: str, attribution: Attribution) -> Ends:
-    facts = attribution.display.get("facts")
-    facts = facts if isinstance(facts, dict) else {}
-    silenced = _number(facts.get("F(silenced)"))
-    display = attribution.display
-    if math.isnan(silenced) and display.get("game") == "message":
-        # Where the edges of all relations alone were explained, the baseline is silenced.
-        masks = [name for name in attribution.tensors if name.rpartition(".")[2] == "edges"]
-        alone = len(masks) == len(attribution.tensors) == len(display["relations"])
-        silenced = attribution.at_baseline if alone else math.nan
-    edgeless = _number(facts.get("F(edgeless)"))
-    return Ends(name, attribution.at_input, attribution.at_baseline, edgeless, silenced)
-
-
-def _number(told: Any) -> float:
-    """A fact that begins with a number; NaN where it does not."""
-    try:
-        return float(str(told).split()[0])
-    except (ValueError, IndexError):
-        return math.nan
+    # Where the edges of all relations alone were explained, the baseline is silenced.
+    masks = [tensor for tensor in attribution.tensors if tensor.rpartition(".")[2] == "edges"]
+    alone = len(masks) == len(attribution.tensors) == len(attribution.display["relations"])
+    message = attribution.display.get("game") == "message"
+    silenced = attribution.at_baseline if alone and message else math.nan
+    told = math.nan if (found := edgeless(attribution)) is None else found
+    return Ends(name, attribution.at_input, attribution.at_baseline, told, silenced)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ig_core import Attribution, InputError
-from ig_graphs.facts import EDGELESS, UNKNOWN
+from ig_graphs.facts import edgeless
 from ig_graphs.graph import read
 from ig_graphs.scored import Kind, along, check_graph, kinds_of, tensor_name
 
@@ -121,9 +121,9 @@ def figures(results: Sequence[Attribution]) -> dict[str, Tensor]:
         "residual": [one.residual for one in results],
     }
     found = {name: torch.tensor(one, dtype=torch.float64) for name, one in numbers.items()}
-    facts = [one.display.get("facts", {}).get(EDGELESS) for one in results]
-    if any(fact is not None for fact in facts):
-        told = [math.nan if fact in (None, UNKNOWN) else float(fact) for fact in facts]
+    without = [edgeless(one) for one in results]
+    if any(value is not None for value in without):
+        told = [math.nan if value is None else value for value in without]
         found["f_edgeless"] = torch.tensor(told, dtype=torch.float64)
     found["evaluations"] = torch.tensor([one.evaluations for one in results])
     found["converged"] = torch.tensor([one.converged for one in results])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -21,6 +22,12 @@ UNKNOWN = "unknown: the model fails on a graph without edges"
 def masked(inputs: Mapping[str, Tensor]) -> bool:
     """Whether edges are among what is explained."""
     return any(name.rpartition(".")[2] == "edges" for name in inputs)
+
+
+def edgeless(attribution: Attribution) -> float | None:
+    """F(edgeless) of a result, to five digits: NaN if the model fails, None if it is not told."""
+    told = attribution.display.get("facts", {}).get(EDGELESS)
+    return math.nan if told == UNKNOWN else None if told is None else float(told)
 
 
 def added(task: Task, results: Sequence[Attribution], graph: Graph) -> Sequence[Attribution]:

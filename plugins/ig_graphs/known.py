@@ -1,8 +1,8 @@
 """Known edges: the edges of the graph, found again in what a layer receives.
 
-A layer may drop and append self-loops, treat one type of edge at a time, or work on the graph that
-pooling left. Every message is led back to its edge by the two nodes that it joins and by its
-order, never by a count.
+A layer may drop and append self-loops, take edges the other way round, treat one type of edge at a
+time, or work on the graph that pooling left. Every message is led back to its edge by the two nodes
+that it joins and by its order, never by a count.
 """
 
 from __future__ import annotations
@@ -71,21 +71,54 @@ class Known:
     def found(self, seen: Int[Tensor, "2 messages"], added: int) -> Tensor | None:
         """The places of messages along these edges in any order; ``added`` for new self-loops.
 
-        None if some are not among them.
+        None if some are not among them. What is in the order of the edges is theirs, also where it
+        leads the other way round: in an undirected graph that is no edge of its own.
 
         Raises:
-            ModelError: an edge that occurs more than once cannot be told apart.
+            ModelError: an edge that occurs more than once, or the direction, cannot be told.
         """
-        kept = self.straight
         count = self.edge_index.size(1)
-        own = self.edge_index if len(kept) == count else self.edge_index[:, kept]
-        if not torch.equal(seen[:, : len(kept)], own):
-            kept = kept[:0]
-        rest = seen[:, len(kept) :]
-        if self.square and len(kept) == count and torch.equal(rest[0], rest[1]):
-            return torch.cat([self.places, self.places.new_full((rest.size(1),), added)])
-        found = self._looked_up(rest, added)
-        return None if found is None else torch.cat([self.places[kept], found])
+        plain = self.square and len(self.straight) == count
+        if plain and torch.equal(seen[:, :count], self.edge_index):
+            loops = seen[:, count:]
+            if torch.equal(loops[0], loops[1]):  # as most layers append them
+                return torch.cat([self.places, self.places.new_full((loops.size(1),), added)])
+        begin, places = self._in_order(seen)
+        rest = self._looked_up(seen[:, begin:], added)
+        return None if rest is None else torch.cat([*places, rest])
+
+    def _in_order(self, seen: Tensor) -> tuple[int, list[Tensor]]:
+        """How many messages begin with the edges in their order, once or more, and their places."""
+        count = self.edge_index.size(1)
+        every = torch.arange(count, device=self.edge_index.device)
+        runs = {count: every, len(self.straight): self.straight}.values()
+        ways = [self.edge_index, self.edge_index.flip(0)][: 1 + self.square]
+        tried = [(ends[:, kept], kept, ends) for kept in runs if len(kept) for ends in ways]
+        begin, places = 0, []
+        while begin < seen.size(1):
+            ahead = seen[:, begin:]
+            fitting = (one for one in tried if torch.equal(ahead[:, : len(one[1])], one[0]))
+            found = next(fitting, None)
+            if found is None:
+                break
+            _, kept, ends = found
+            if not begin and ends is not self.edge_index:
+                self._check_turned(seen[:, : len(kept)])
+            places.append(self.places[kept])
+            begin += len(kept)
+        return begin, places
+
+    def _check_turned(self, seen: Tensor) -> None:
+        """Whether edges the other way round cannot be the edges themselves in another order."""
+        key = self.key(seen)
+        own = self.key(self.edge_index)
+        ordered = bool((key[1:] >= key[:-1]).all())  # as coalesce and to_undirected leave them
+        if ordered and bool(torch.isin(key, own).all()):
+            raise ModelError(
+                "a layer receives the edges either sorted by source or the other way round, which "
+                "is the same for this graph: sort its edges by source before "
+                "(torch_geometric.utils.sort_edge_index)"
+            )
 
     def _looked_up(self, seen: Tensor, added: int) -> Tensor | None:
         own, order = self.order  # in a stable order, so that copies stay in theirs
@@ -128,6 +161,7 @@ class Alignment:
             self.own.append(Known(edge_index, places, *ends, (relation,)))
         self.count = begin
         self.pooled: list[Known] = []
+        self._versions = [_version(known.edge_index) for known in self.own]
         self.owners = owners
         self.edge_type = edge_type
         self._last: tuple[Tensor, Known] | None = None
@@ -146,6 +180,11 @@ class Alignment:
             raise ModelError(
                 f"{kind} receives a sparse adjacency, along which single messages cannot be "
                 f"masked; let the model pass edge_index, or explain='x'"
+            )
+        if self._versions != [_version(known.edge_index) for known in self.own]:
+            raise ModelError(
+                "the model writes into its edge_index, after which masks may belong to other "
+                f"edges; let it work on edge_index.clone(), or {ELSEWHERE}"
             )
         every = [*self.pooled, *self.own]
         for known in every:
@@ -244,7 +283,8 @@ class Alignment:
 
     def _group(self, layer: nn.Module, seen: Tensor) -> Known | None:
         """The edges of one type, where a layer treats one type at a time and in order."""
-        if self.edge_type is None or seen.size(1) >= len(self.edge_type):
+        # Without edges nothing is masked, nor does it say which of the empty types it is.
+        if self.edge_type is None or not 0 < seen.size(1) < len(self.edge_type):
             return None
         [known] = self.own
         turn = self._turn.get(layer, 0)
@@ -268,6 +308,11 @@ class Alignment:
         places = torch.arange(self.count, device=seen.device)
         relations = tuple(relation for known in self.own for relation in known.relations)
         return Known(seen, places, 0, 0, relations)
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written to."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _called(name: str, relations: Sequence[Relation]) -> bool:

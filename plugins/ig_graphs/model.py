@@ -79,7 +79,8 @@ class GraphModel:
         return depth.deepest, trace
 
     def _tensors(self, graph: Graph, place: Place) -> dict[str, Tensor]:
-        tensors = graph.tensors()
+        # Copies, because a model may work in place.
+        tensors = {name: value.clone() for name, value in graph.tensors().items()}
         return tensors | place.tensors(next(iter(tensors.values())).device)
 
     def _one(self, graph: Graph) -> dict[str, Tensor]:

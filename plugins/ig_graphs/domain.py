@@ -128,7 +128,7 @@ class GraphDomain(Domain):
             "game": self.game,
             "output": self.output,
         }
-        return Session(options, self.restrict)
+        return Session(options, restrict=self.restrict, moving=self.explain)
 
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:

@@ -7,7 +7,7 @@ graph is cut at L + 1 hops.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -127,6 +127,17 @@ def chosen_edges(graph: Graph, chosen: Mapping[Relation, Bool[Tensor, " edges"]]
     ]
     edges = {relation: ends[:, kept[relation]] for relation, ends in graph.edges.items()}
     return replace(graph, edges=edges, columns=columns)
+
+
+def scaled(graph: Graph, names: Collection[str], share: float) -> Graph:
+    """The graph with this share of its features of these names."""
+    columns = [
+        replace(column, value=column.value * share)
+        if share != 1 and column.value.is_floating_point() and {column.name, column.key} & {*names}
+        else column
+        for column in graph.columns
+    ]
+    return replace(graph, columns=columns)
 
 
 def cut(graph: Graph, part: Part) -> Graph | None:

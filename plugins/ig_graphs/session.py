@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ig_core import InputError, ModelError
+from ig_core import IGError, InputError, ModelError
 from ig_graphs.call import PAIR, Call, call_of
 from ig_graphs.games import refused
 from ig_graphs.graph import Graph, read
 from ig_graphs.layers import Layers, layers_of
 from ig_graphs.model import GraphModel
 from ig_graphs.place import Place, place_of
-from ig_graphs.reach import Part, chosen_edges, cut, neighbourhood
+from ig_graphs.reach import Part, chosen_edges, cut, neighbourhood, scaled
 from ig_graphs.scored import Relation
 from ig_graphs.whole import Wholes
 
@@ -26,7 +26,14 @@ SMALL = 100
 """Graphs of so many nodes are not cut: finding out what to leave out would take longer."""
 
 VERIFIED = 4
-"""So many parts of a graph are compared with the whole; those after them are trusted."""
+"""So many parts of a graph are compared with the whole all along the path.
+
+Those after them are compared at the input where that is for free: at level ``"node"`` the output of
+the whole graph is known for all nodes. At level ``"edge"`` they are trusted.
+"""
+
+ALONG = (0.35, 0.01)
+"""Where parts are compared besides the input: what is left out may count at other features only."""
 
 SUBSETS = 2
 """So many random subsets of the edges are tried before edges are said to exist or not."""
@@ -48,20 +55,23 @@ class Seen:
 class Session:
     """The graphs of one call; a graph with several explained places is read once."""
 
-    def __init__(self, options: Mapping[str, Any], restrict: bool) -> None:
+    def __init__(
+        self, options: Mapping[str, Any], *, restrict: bool, moving: Collection[str]
+    ) -> None:
         self.options = dict(options)
         self._modules = self.options.pop("modules")
         self.restrict = restrict
+        self.moving = moving
         self.model: GraphModel | None = None
         self.wholes = Wholes()
         self._data: Any = None
         self._graph: Graph | None = None
         self._call: Any = None
         self._calls: dict[object, Call] = {}
-        self._everywhere: Tensor | None = None
+        self._everywhere: dict[float, Tensor] = {}
         self._survey: tuple[int, Mapping[Relation, int]] | None = None
         self._verified = 0
-        self._exists = False
+        self._exists: set[Place] = set()
 
     def see(self, data: Any, index: Any) -> Seen:
         """A graph of the user's at one place.
@@ -74,8 +84,8 @@ class Session:
             self._call = self._called(self._graph)
             columns = self._call.columns(self._graph)
             self._graph = replace(self._graph, columns=columns)
-            self._data, self._everywhere = data, None
-            self._verified, self._exists = 0, False
+            self._data, self._everywhere = data, {}
+            self._verified, self._exists = 0, set()
         graph = self._graph
         level = self.options["level"]
         if level == "edge" and not self._call.takes(PAIR):
@@ -117,7 +127,9 @@ class Session:
         Raises:
             InputError: they do not: the model has no answer to what an edge is worth.
         """
-        if self._exists:
+        # The output at one node is that of all nodes; that of one pair says nothing of others.
+        known = place if self.options["level"] == "edge" else Place(())
+        if known in self._exists:
             return
         assert self.model is not None and self._graph is not None
         graph, generator = self._graph, torch.Generator().manual_seed(0)
@@ -131,7 +143,7 @@ class Session:
             removed = self.model.everywhere(less, place)
             if not _close(masked, removed):
                 raise refused([*self._layers.names])
-        self._exists = True
+        self._exists.add(known)
 
     def _part(self, place: Place) -> tuple[Graph, Part] | None:
         """The part of the graph that a place depends on, if something can be left out."""
@@ -164,23 +176,33 @@ class Session:
 
     def _same(self, place: Place, own: Graph, part: Part) -> bool:
         """Whether a part gives what the whole graph gives."""
-        if self._verified >= VERIFIED:
+        trusted = self._verified >= VERIFIED
+        if trusted and self.options["level"] != "node":
             return True
         assert self.model is not None
         inside = part.inside(place)
-        found = self.model.everywhere(own, inside)
-        at = found[inside.numbers[0]] if self.options["level"] == "node" else found
-        same = _close(at.reshape(-1), self._at(place))
-        self._verified += same
-        return same
+        for share in (1.0, *(() if trusted else ALONG)):
+            try:
+                found = self.model.everywhere(scaled(own, self.moving, share), inside)
+                whole = self._at(place, share)
+            except IGError:  # the model fails on a part, or there
+                return False
+            at = found[inside.numbers[0]] if self.options["level"] == "node" else found
+            if not _close(at.reshape(-1), whole):
+                return False
+        self._verified += 1
+        return True
 
-    def _at(self, place: Place) -> Tensor:
+    def _at(self, place: Place, share: float = 1.0) -> Tensor:
+        """The output for the whole graph with this share of what moves."""
         assert self.model is not None and self._graph is not None
+        if self.options["level"] == "node" and share in self._everywhere:
+            return self._everywhere[share][place.numbers[0]].reshape(-1)
+        found = self.model.everywhere(scaled(self._graph, self.moving, share), place)
         if self.options["level"] != "node":
-            return self.model.everywhere(self._graph, place).reshape(-1)
-        if self._everywhere is None:
-            self._everywhere = self.model.everywhere(self._graph, place)
-        return self._everywhere[place.numbers[0]].reshape(-1)
+            return found.reshape(-1)
+        self._everywhere[share] = found
+        return found[place.numbers[0]].reshape(-1)
 
     def _surveyed(self, place: Place) -> tuple[int, Mapping[Relation, int]]:
         if self._survey is None:

@@ -153,11 +153,40 @@ def call_of(model: Any, graph: Graph) -> Call:
     return Call(graph.hetero, roles)
 
 
+def signature(model: Any) -> inspect.Signature:
+    """What the arguments of a model are, also of one that was scripted or traced.
+
+    Raises:
+        InputError: that is not known.
+    """
+    forward: Any = model.forward if isinstance(model, nn.Module) else model
+    if isinstance(model, torch.jit.ScriptModule):
+        own = forward.schema.arguments[1:]
+        return inspect.Signature(
+            [
+                inspect.Parameter(
+                    argument.name,
+                    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                    default=argument.default_value
+                    if argument.has_default_value()
+                    else inspect.Parameter.empty,
+                )
+                for argument in own
+            ]
+        )
+    try:
+        return inspect.signature(forward)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the arguments of the model are not known ({error}): wrap it in an nn.Module whose "
+            "forward takes (x, edge_index)"
+        ) from error
+
+
 def _parameters(model: Any, hetero: bool) -> Sequence[inspect.Parameter]:
     """What a model can be called with by keyword."""
-    forward = model.forward if isinstance(model, nn.Module) else model
     kinds = inspect.Parameter
-    found = list(inspect.signature(forward).parameters.values())
+    found = list(signature(model).parameters.values())
     own = [p for p in found if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)]
     if own or kinds.VAR_KEYWORD not in {p.kind for p in found}:
         return own

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from ig_core import InputError
-from ig_graphs.call import PAIR
+from ig_graphs.call import PAIR, signature
 from ig_graphs.explanation import Parts
 from ig_graphs.scored import Kind, along
 
@@ -107,7 +107,7 @@ class Called:
 
     def batch_argument(self) -> str | None:
         """The argument that says which graph a node is in, if the model has it and was not told."""
-        takes = inspect.signature(getattr(self.model, "forward", self.model)).parameters
+        takes = signature(self.model).parameters
         name = "batch_dict" if self.hetero else "batch"
         return name if name in takes and name not in self.kwargs else None
 

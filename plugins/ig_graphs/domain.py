@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ig_core import (
     Attribution,
@@ -156,6 +156,7 @@ class GraphDomain(Domain):
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
+        self._check_initialized()
         with super().prepared(), without_caches(self.modules()):
             self._calls += 1
             try:
@@ -164,6 +165,15 @@ class GraphDomain(Domain):
                 self._calls -= 1
                 if not self._calls:  # the user may change the graphs before the next call.
                     self._session = self._begun()
+
+    def _check_initialized(self) -> None:
+        """Refuse a model whose sizes are not known yet, as those of ``GCNConv(-1, 16)``."""
+        for name, parameter in (p for m in self.modules() for p in m.named_parameters()):
+            if isinstance(parameter, nn.UninitializedParameter):
+                raise InputError(
+                    f"the model's parameter {name!r} is not initialized: call the model once with "
+                    "the graph, as a size of -1 demands, and load or train its weights"
+                )
 
     def encode(self, raw: Any, target: Any = None) -> Example:
         data, index = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw, self.index)

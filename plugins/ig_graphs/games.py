@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ig_core import InputError
+from ig_core import InputError, ModelError
 
 Game = Literal["message", "existence"]
 
@@ -58,9 +58,18 @@ def weigh(layer: Any, call: inspect.BoundArguments, mask: Float[Tensor, " edges"
     """Multiply the weights of a layer's edges by their masks.
 
     A self-loop of the graph takes the place of the one that the layer would add, and gives it back.
+
+    Raises:
+        ModelError: which of several self-loops of a node has its place is not known.
     """
     edge_index, weight = call.arguments["edge_index"], call.arguments["edge_weight"]
     own = torch.ones_like(mask) if weight is None else weight
+    loops = edge_index[0][edge_index[0] == edge_index[1]]
+    if weight is not None and len(loops.unique()) < len(loops):
+        raise ModelError(
+            f"{type(layer).__name__} keeps one of several self-loops of a node with weights of "
+            "their own: torch_geometric.utils.coalesce makes the edges of the graph unique"
+        )
     absent = (edge_index[0] == edge_index[1]) * (2.0 if getattr(layer, "improved", False) else 1.0)
     call.arguments["edge_weight"] = mask * own + (1 - mask) * absent.to(mask.dtype)
 
@@ -104,7 +113,9 @@ def _reason(layer: Any) -> str:
         return f"aggregates by {aggregation}"
     takes = inspect.signature(layer.forward).parameters
     if getattr(layer, "add_self_loops", None) is True:
-        return "fills in the features of self-loops from its edges"
+        filled = getattr(layer, "edge_dim", None) is not None
+        told = "fills in the features of self-loops" if filled else "has coefficients"
+        return f"{told} from its edges"
     if getattr(layer, "add_self_loops", None) is False and (
         getattr(layer, "normalize", True) or "edge_weight" not in takes
     ):

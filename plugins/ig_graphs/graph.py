@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -190,7 +190,7 @@ def _homogeneous(data: Any) -> Graph:
     if weight is not None and data.get("edge_weight") is None:
         columns.append(Column(relation, "edge_weight", weight, Cat()))
     labels = _labels(data, size, "data")
-    types = data.get("edge_type_names") or ()
+    types = _names(data, "edge_type_names")
     smiles = data.get("smiles")
     return Graph(
         {"": size},
@@ -200,7 +200,7 @@ def _homogeneous(data: Any) -> Graph:
         _features(data, ""),
         named=bool(labels),
         weighted=weight is not None,
-        edge_types=[str(name) for name in types],
+        edge_types=types,
         smiles=smiles if isinstance(smiles, str) else None,
     )
 
@@ -288,6 +288,8 @@ def _checked_edges(edge_index: Any, sources: int, targets: int, of: str) -> Int[
             f"edge_index{of} must be torch.int64 of shape (2, edges) "
             f"(got {edge_index.dtype} of shape {tuple(edge_index.shape)})"
         )
+    if edge_index.is_meta:
+        raise InputError(f"edge_index{of} is on 'meta', without numbers")
     ends = edge_index.aminmax(dim=1) if edge_index.numel() else ()
     low, high = (end.tolist() for end in ends) if ends else ([0, 0], [-1, -1])
     for row, size in enumerate((sources, targets)):
@@ -341,9 +343,18 @@ def _plain(kind: Kind, key: str, value: Tensor, count: int) -> Column:
     return Column(kind, key, value, Cat())
 
 
+def _names(store: Any, key: str) -> list[str]:
+    """The names that are kept so, none by default."""
+    found = store[key] if key in store else None  # noqa: SIM401 - stores have no such get
+    found = found.tolist() if isinstance(found, Tensor) else found
+    if isinstance(found, str) or not isinstance(found, (Iterable, type(None))):
+        raise InputError(f"{key} must be a list of names (got {found!r:.60})")
+    return [str(name) for name in found or ()]
+
+
 def _labels(store: Any, size: int, named: str) -> list[str]:
     """The names of the nodes, if there are any."""
-    labels = [str(label) for label in store["labels"]] if "labels" in store else []
+    labels = _names(store, "labels")
     if labels and len(labels) != size:
         raise InputError(f"{named}.labels must have one entry per node, {size} (got {len(labels)})")
     return labels
@@ -351,7 +362,7 @@ def _labels(store: Any, size: int, named: str) -> list[str]:
 
 def _features(store: Any, node_type: str) -> dict[str, list[str]]:
     """The names of the node features, if there are any."""
-    names = [str(name) for name in store["feature_names"]] if "feature_names" in store else []
+    names = _names(store, "feature_names")
     x = store["x"] if "x" in store else None  # noqa: SIM401 - stores have no such get
     if names and (not isinstance(x, Tensor) or len(names) != x[0].numel()):
         wide = x[0].numel() if isinstance(x, Tensor) else "no"

@@ -54,3 +54,5 @@ def _compiled(modules: Mapping[nn.Module, str]) -> Iterator[nn.Module]:
             or isinstance(module, torch.jit.ScriptModule)
         ):
             yield from (m for m in module.modules() if isinstance(m, MessagePassing))
+        if isinstance(module, torch.jit.ScriptModule) and "aggr_module" in module._modules:
+            yield module  # a message passing layer before it was scripted or traced

@@ -159,10 +159,11 @@ class _Masking:
             )
         hidden = [layer for layer in self.layers.compiled if layer not in self.reached]
         if hidden:
+            kind = getattr(hidden[0], "original_name", type(hidden[0]).__name__)
             raise ModelError(
-                f"no message of {type(hidden[0]).__name__} could be masked: it is compiled, and "
-                f"compiled layers may leave out the masks; pass the model before "
-                f"torch.compile, or {ELSEWHERE}"
+                f"no message of {kind} could be masked: it is compiled, and compiled layers "
+                f"may leave out the masks; pass the model before torch.compile or torch.jit, or "
+                f"{ELSEWHERE}"
             )
         if not self.reached:
             raise ModelError(

@@ -130,6 +130,13 @@ class GraphModel:
             outputs = outputs[node_type]
         found = pick(outputs, self.output)
         if self.level != "node":
+            nodes = sum(map(len, owners.values()))
+            if self.level == "graph" and found.dim() and graphs != len(found) == nodes:
+                raise OutputError(
+                    f"level='graph' needs one output per row, which is a graph: expected {graphs} "
+                    f"(got shape {tuple(found.shape)}, a row per node); level='node' with index "
+                    "explains a node"
+                )
             return found
         count = len(owners[self.node_types[0]])
         if found.dim() == 0 or len(found) != count:

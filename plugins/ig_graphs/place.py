@@ -87,7 +87,8 @@ def place_of(level: Level, index: Any, graph: Graph) -> Place:
         kind = "(type, number), such as ('paper', 3)" if graph.hetero else "the number of a node"
         pair = "a pair (('user', 3), ('item', 5))" if graph.hetero else "a pair of nodes (u, v)"
         raise InputError(
-            f"level={level!r} needs index, {pair if wanted == 2 else kind} (got {index!r})"
+            f"level={level!r} needs index, {pair if wanted == 2 else kind} (got {index!r}); "
+            "a list has one for each of several results"
         )
     for node_type, number in nodes:
         if node_type not in graph.sizes:
@@ -106,7 +107,7 @@ def place_of(level: Level, index: Any, graph: Graph) -> Place:
 
 def _node(given: Any, graph: Graph) -> tuple[str, int]:
     """The type and number of one node; TypeError where it is none."""
-    if isinstance(given, bool):
+    if isinstance(given, bool) or (isinstance(given, Tensor) and given.dtype == torch.bool):
         raise TypeError
     if not graph.hetero:
         return "", operator.index(given)

@@ -47,7 +47,7 @@ class Units:
         for name, index in self.index.items():
             if not index.numel():
                 continue
-            low, high = int(index.min()), int(index.max())
+            low, high = map(int, index.aminmax())
             if not -1 <= low <= high < len(self.labels):
                 raise InputError(
                     f"units of {name!r} must lie in [-1, {len(self.labels) - 1}] "

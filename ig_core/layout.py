@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,6 +54,10 @@ class Pack(ABC):
     def holding(self, values: Tensor) -> Pack:
         """The same geometry around other values."""
         return replace(self, values=values)
+
+    def among(self, others: Iterable[Pack]) -> Pack:
+        """The same pack, which finds rows together with others of equal sizes."""
+        return self
 
     @abstractmethod
     def select(self, index: Int[Tensor, " rows"]) -> Selection:
@@ -154,7 +158,7 @@ class Cat(Layout):
         _same_tail(tensors, name, self.dim)
         moved = [t.movedim(self.dim, 0) for t in tensors]
         sizes = torch.tensor([len(t) for t in moved])
-        return _Union(torch.cat(moved), sizes, self.dim, self.into)
+        return _Union(torch.cat(moved), sizes, self.dim, self.into, [])
 
     def load(self, tensor: Tensor) -> int:
         return max(tensor.shape[self.dim], 1)
@@ -231,13 +235,28 @@ class _Union(Pack):
 
     dim: int
     into: str | tuple[str, ...] | None
+    last: list[tuple[Tensor, _UnionSelection]]
+    """The rows that were selected last, of any pack with these sizes."""
+
+    def among(self, others: Iterable[Pack]) -> Pack:
+        same = (o for o in others if isinstance(o, _Union) and torch.equal(o.sizes, self.sizes))
+        return replace(self, last=next(same, self).last)
 
     def select(self, index: Int[Tensor, " rows"]) -> Selection:
-        sizes = self.sizes[index]
-        ends = self.sizes.cumsum(0)[index]
-        rows = torch.repeat_interleave(torch.arange(len(index)), sizes)
-        before = sizes.cumsum(0) - sizes
-        items = torch.arange(len(rows)) - (before - (ends - sizes))[rows]
+        if not self.last or not torch.equal(self.last[0][0], index):
+            self.last[:] = [(index, self._selected(index))]
+        last = self.last[0][1]
+        return _UnionSelection(last.sizes, last.items, last.rows, self.dim, self.into)
+
+    def _selected(self, index: Int[Tensor, " rows"]) -> _UnionSelection:
+        sizes, begin = self.sizes[index], (self.sizes.cumsum(0) - self.sizes)[index]
+        low, high = map(int, self.sizes.aminmax())
+        if low == high:
+            rows = torch.arange(len(index))[:, None].expand(-1, low).reshape(-1)
+            items = (begin[:, None] + torch.arange(low)).reshape(-1)
+        else:
+            rows = torch.repeat_interleave(sizes)
+            items = torch.arange(len(rows)) + (begin - (sizes.cumsum(0) - sizes))[rows]
         device = self.values.device
         return _UnionSelection(sizes, items.to(device), rows.to(device), self.dim, self.into)
 
@@ -280,6 +299,8 @@ class _UnionSelection(Selection):
     def flat(self, batch: Tensor) -> Float[Tensor, "rows width"]:
         items = batch.movedim(self.dim, 0)
         longest = int(self.sizes.max()) if len(self.sizes) else 0
+        if len(items) == longest * len(self.sizes) and len(items):
+            return items.reshape(len(self.sizes), -1)
         before = (self.sizes.cumsum(0) - self.sizes).to(items.device)
         place = torch.arange(len(items), device=items.device) - before[self.rows]
         wide = items.new_zeros(len(self.sizes), longest, *items.shape[1:])

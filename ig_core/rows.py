@@ -257,9 +257,10 @@ class Batch:
         self.dtypes = {name: value.dtype for name, value in examples[0].inputs.items()}
         self.targets = Targets([example.target for example in examples])
         self._own = [example.inputs for example in examples]
+        self._packs: list[Pack] = []
         self.inputs = self._pack(self._own)
         self.context = {
-            name: _on(layouts[name].pack([e.context[name] for e in examples], name), device)
+            name: self._on(layouts[name].pack([e.context[name] for e in examples], name))
             for name in examples[0].context
         }
         self.room = torch.tensor(self._rooms(examples))
@@ -273,9 +274,13 @@ class Batch:
     @torch.no_grad()
     def _pack(self, tensors: Sequence[Mapping[str, Tensor]]) -> dict[str, Pack]:
         return {
-            name: _on(self.layouts[name].pack([_wide(t[name]) for t in tensors], name), self.device)
+            name: self._on(self.layouts[name].pack([_wide(t[name]) for t in tensors], name))
             for name in self.input_names
         }
+
+    def _on(self, pack: Pack) -> Pack:
+        self._packs.append(pack.holding(pack.values.to(self.device)).among(self._packs))
+        return self._packs[-1]
 
     def _rooms(self, examples: Sequence[Example]) -> list[int]:
         """How many rows of each example fit; asked once for all examples of the same shapes."""
@@ -377,7 +382,3 @@ class Space:
 
 def _wide(value: Tensor) -> Tensor:
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
-
-
-def _on(pack: Pack, device: torch.device) -> Pack:
-    return pack.holding(pack.values.to(device))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from threading import get_ident
 from typing import Any, get_args
 
 import torch
@@ -116,7 +117,7 @@ class GraphDomain(Domain):
         self.restrict = restrict
         self.output = output
         self.layouts: dict[str, Layout] = {CLASSES: Stack()}
-        self._calls = 0
+        self._calls, self._thread = 0, 0
         self._session = self._begun()
         self._model: GraphModel | None = None
 
@@ -159,6 +160,7 @@ class GraphDomain(Domain):
         self._check_initialized()
         with super().prepared(), without_caches(self.modules()):
             self._calls += 1
+            self._thread = get_ident()
             try:
                 yield
             finally:
@@ -175,9 +177,13 @@ class GraphDomain(Domain):
                     "the graph, as a size of -1 demands, and load or train its weights"
                 )
 
+    def _inside(self) -> bool:
+        """Whether this thread has prepared the model."""
+        return self._calls > 0 and self._thread == get_ident()
+
     def encode(self, raw: Any, target: Any = None) -> Example:
         data, index = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw, self.index)
-        with self.prepared():
+        with nullcontext() if self._inside() else self.prepared():
             seen = self._session.see(data, index)
             self._model = seen.model
             return self._example(seen, target)

@@ -20,8 +20,8 @@ WHOLE = ("", "")
 """The kind of what belongs to a graph as a whole."""
 
 
-EDGES = 2**15
-"""Edges in one pass at most; nodes are fewer (the default of a layout)."""
+NODES, EDGES = 2**14, 2**16
+"""Nodes and edges in one pass at most: many small graphs take less time in a few large passes."""
 
 _KNOWN = ("edge_index", "adj_t", "batch", "ptr")
 """What the graph itself and its place in a batch are made of."""
@@ -94,6 +94,9 @@ class Graph:
 
     def ends(self) -> list[list[int]]:
         """Both ends of every edge, relation after relation, in the numbers of all types."""
+        if not self.hetero:
+            own: list[list[int]] = self.edges["", "", ""].t().tolist()
+            return own
         parts = [
             edge_index + torch.tensor([[self.at(source, 0)], [self.at(target, 0)]])
             for (source, _, target), edge_index in (
@@ -116,7 +119,7 @@ class Graph:
     def layouts(self, *, alone: bool, per_layer: bool) -> dict[str, Layout]:
         """How these share a batch, and masks on edges; ``alone`` is for one graph at a time."""
         layouts: dict[str, Layout] = {
-            tensor_name(t, COUNT): Cat(capacity=1) if alone else Cat() for t in self.sizes
+            tensor_name(t, COUNT): Cat(capacity=1 if alone else NODES) for t in self.sizes
         }
         for relation in self.edges:
             into = tensor_name(relation[0], COUNT), tensor_name(relation[2], COUNT)
@@ -124,8 +127,9 @@ class Graph:
             layouts[tensor_name(relation, "edge_index")] = ends
             layouts[tensor_name(relation, "edges")] = Cat(dim=int(per_layer), capacity=EDGES)
         for column in self.columns:
-            roomy = column.kind in self.edges and isinstance(column.layout, Cat)
-            layouts[column.key] = replace(column.layout, capacity=EDGES) if roomy else column.layout
+            room = EDGES if column.kind in self.edges else NODES
+            united = isinstance(column.layout, Cat)
+            layouts[column.key] = replace(column.layout, capacity=room) if united else column.layout
         return layouts
 
     def display(self, most: int) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class GraphModel:
         }
         given = self.call.arguments(self.graph, tensors, owners, graphs)
         with ExitStack() as stack:
-            if masks or depth is not None:
+            if depth is not None or any(mask.numel() for mask in masks.values()):
                 edges = {r: tensors[tensor_name(r, "edge_index")] for r in self.graph.edges}
                 sizes = {node_type: len(owner) for node_type, owner in owners.items()}
                 alignment = Alignment(

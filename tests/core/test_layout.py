@@ -41,6 +41,28 @@ def test_cat_joins_the_items_of_all_rows_in_order() -> None:
     assert selection.sizes.tolist() == [0, 4, 4, 1]
 
 
+def test_cat_gathers_examples_of_equal_sizes() -> None:
+    pack = ig.Cat().pack([LONG, LONG + 1, LONG + 2])
+    selection = pack.select(PICKED)
+    equal(selection.gather(pack.values, NONE), LONG + 2, LONG, LONG, LONG + 1)
+    assert selection.owners().tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+    equal(selection.flat(LONG.repeat(4, 1)), LONG.reshape(1, -1).repeat(4, 1))
+
+
+def test_packs_of_equal_sizes_find_rows_together_and_keep_their_own_dimension() -> None:
+    values = ig.Cat().pack(RAGGED)
+    turned = ig.Cat(dim=1).pack([value.t() for value in RAGGED]).among([values])
+    other = ig.Cat().pack([SHORT, SHORT, LONG]).among([values, turned])
+    for picked in (PICKED, PICKED.flip(0), PICKED):
+        expected = torch.cat([RAGGED[i] for i in picked])
+        equal(values.select(picked).gather(values.values, NONE), expected)
+        equal(turned.select(picked).gather(turned.values, NONE), expected.t())
+        equal(other.select(picked).owners(), values.select(picked).owners().new_tensor(
+            [row for row, i in enumerate(picked) for _ in (SHORT, SHORT, LONG)[i]]
+        ))  # fmt: skip
+    assert values.select(PICKED).owners() is turned.select(PICKED).owners()
+
+
 def test_cat_joins_along_another_dimension() -> None:
     pack = ig.Cat(dim=1).pack([LONG.T, SHORT.T])
     assert torch.equal(

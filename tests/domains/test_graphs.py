@@ -328,8 +328,8 @@ def test_weights_and_attributes_of_edges_reach_a_batch_in_order() -> None:
     assert [one.scores.tolist() for one in found] == [[0.0, 2.0], [0.0, 0.0, 0.0, 4.0]]
     domain = GraphDomain(Weighted(), level="node", index=0)
     domain.encode(graphs[0])
-    assert domain.layouts["hub_index"] == ig.Cat(dim=-1, into="all nodes")
-    assert domain.layouts["edge_weight"] == ig.Cat(dim=0, capacity=2**15)
+    assert domain.layouts["hub_index"] == ig.Cat(dim=-1, into="all nodes", capacity=2**14)
+    assert domain.layouts["edge_weight"] == ig.Cat(dim=0, capacity=2**16)
 
 
 def test_several_nodes_of_one_graph_are_several_examples() -> None:

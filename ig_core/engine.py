@@ -277,19 +277,20 @@ class _Window:
     def _rows_mix(self, request: Request, value: Float[Tensor, " rows"]) -> bool:
         """Do two rows of a real chunk give alone what they gave among the others?
 
-        One row will do where there is one leg: then no row is padded for another's sake.
+        One row will do where there is one leg: then no row is padded for another's sake. In a union
+        one more is asked, since what a mean over the graph does to a row may be next to nothing.
         """
         chunk = self._chunks(request, torch.arange(len(request.leg)))[-1].rows
-        for row in {int(chunk[-1 if self.twins.one else len(chunk) // 2]), len(request.t) - 1}:
+        union = all(isinstance(self.batch.layouts[n], Cat) for n in self.batch.input_names)
+        least = UNION_TOLERANCE if union else MIXING_TOLERANCE
+        places = [0] * union + [-1 if self.twins.one else len(chunk) // 2]
+        for row in {*chunk[places].tolist(), len(request.t) - 1}:
             own = self.owner[request.leg] == self.owner[request.leg[row]]
-            among, scale = float(value[row]), float(value[own].abs().max())
+            scale = float(value[own].abs().max())
             try:
                 alone = float(self._alone(request, row, 1))
-                union = all(isinstance(self.batch.layouts[n], Cat) for n in self.batch.input_names)
-                least = UNION_TOLERANCE if union else MIXING_TOLERANCE
                 relative = max(least, NOISE_ULPS * torch.finfo(self.dtype).eps)
-                close = relative * max(scale, abs(alone))
-                gap = abs(among - alone)
+                close, gap = relative * max(scale, abs(alone)), abs(float(value[row]) - alone)
                 if not gap > close:
                     continue
                 if abs(float(self._alone(request, row, 1)) - alone) > close:

@@ -308,6 +308,17 @@ def test_rows_that_mix_are_noticed_and_evaluated_alone(name: str) -> None:
         assert apart <= 2e-2 * alone.values["x"].abs().sum()
 
 
+def test_rows_of_a_union_are_noticed_that_mix_at_one_end_only() -> None:
+    """F = x (x - 3/8): at t = 3/8 the mean of all rows counts for nothing."""
+    union = {"x": ig.Cat()}
+    problem = (ig.Example({"x": torch.ones(1)}), [{"x": torch.zeros(1)}])
+    settings = {"tol": 1e-2, "budget": 512, "device": CPU}
+    mean_of_all = lambda rows: rows["x"].mean() * (rows["x"] - 0.375)  # noqa: E731
+    [found] = integrate(mean_of_all, [problem], union, ig.Straight(), Adaptive(), **settings)
+    assert "do not share a batch" in found.reason
+    assert float(found.values["x"]) == pytest.approx(0.625)
+
+
 def test_rounding_of_a_small_difference_is_not_mixing() -> None:
     """A gap between two large numbers in float32 depends on the batch it was computed in."""
     network = torch.nn.Linear(64, 2)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 pytest.importorskip("torch_geometric")
 
 from torch_geometric.data import Data, HeteroData
-from torch_geometric.datasets import KarateClub
 from torch_geometric.nn import (
     GCN,
     GATv2Conv,
@@ -83,11 +82,9 @@ def small_models() -> dict[str, Any]:
     library[CITES].edge_index = torch.tensor([[0, 1, 2], [4, 4, 5]])
     return {
         "__name__": "guide",
-        "club": KarateClub()[0],
         "molecules": [graph(5), graph(8)],
         "bonds": graph(6, edge_attr=torch.randn(12, 2)),
         "library": library,
-        "gcn": GCN(34, 8, 2, 4).eval(),
         "gin": Gin().eval(),
         "links": Links().eval(),
         "gat": Gat().eval(),

@@ -34,9 +34,16 @@ class Card:
         """A score on the scale from -1 to 1."""
         return score / self.limit if self.limit and math.isfinite(score) else 0.0
 
+    @property
+    def zeros(self) -> int:
+        """How many units score exactly 0."""
+        return sum(score == 0 for score in self.scores)
+
     def largest(self, count: int) -> Card:
-        """The units of largest magnitude, in that order."""
-        order = sorted(range(len(self.scores)), key=lambda i: -abs(self.scores[i]))[:count]
+        """The units of largest magnitude, in that order; none of exactly 0 if there are others."""
+        others = len(self.scores) - self.zeros
+        order = sorted(range(len(self.scores)), key=lambda i: -abs(self.scores[i]))
+        order = order[: min(count, others or count)]
         return Card(
             [self.labels[i] for i in order], [self.scores[i] for i in order], self.kind, self.facts
         )

@@ -78,6 +78,7 @@ def _render(template: str, card: Card, shown: Card) -> str:
         kind=clean(card.kind),
         limit=card.limit,
         more=len(card.labels) - len(units),
+        zeros=card.zeros,
         facts={name: clean(fact) for name, fact in (card.facts or {}).items()},
         first=FIRST_BARS,
     )

@@ -27,8 +27,9 @@ def table(card: Card, most: int = 30) -> str:
     for label, number, score in zip(labels, numbers, shown.scores, strict=True):
         bar = ("+" if score > 0 else "-") * round(abs(shown.share(score)) * BAR)
         lines.append(f"{label:<{wide}}  {number:>{right}}  {bar}".rstrip())
-    if len(card.labels) > most:
-        lines.append(f"... and {len(card.labels) - most} more")
+    if more := len(card.labels) - len(labels):
+        zeros = f", {card.zeros} of them exactly 0" if card.zeros else ""
+        lines.append(f"... and {more} more{zeros}")
     facts = card.facts or {}
     gap = max(map(len, facts), default=0)
     return "\n".join(lines + [f"{name:<{gap}}  {clean(value)}" for name, value in facts.items()])

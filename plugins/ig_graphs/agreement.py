@@ -73,7 +73,8 @@ class GameAgreement:
 
     def values(self) -> Table:
         """What each result starts from, as a table."""
-        columns = ["result", "F(input)", "F(baseline)", "F(edgeless)", "F(silenced)", "difference"]
+        ends = ["F(input)", "F(baseline)", "F(edgeless)", "F(silenced)"]
+        columns = ["result", *ends, "edgeless - silenced"]
         return Table(columns, [[*astuple(one), one.difference] for one in self.ends])
 
     def to_text(self) -> str:

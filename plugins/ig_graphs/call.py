@@ -33,6 +33,8 @@ class Call:
 
     hetero: bool
     roles: Mapping[str, str]
+    known: frozenset[str]
+    """The tensors of the data, given to the model or not."""
     whole: str = ""
 
     def columns(self, graph: Graph) -> Sequence[Column]:
@@ -125,7 +127,7 @@ def call_of(model: Any, graph: Graph) -> Call:
     has = {column.name for column in graph.columns}
     needed = [p.name for p in own if p.default is p.empty]
     if len(needed) == 1 and own[0].name == needed[0] and not _attribute(needed[0], graph, has):
-        return Call(graph.hetero, {}, needed[0])
+        return Call(graph.hetero, {}, frozenset(has), needed[0])
     roles = {p.name: found for p in own if (found := _attribute(p.name, graph, has))}
     # Only the first two arguments may be called something else than in the data.
     for place, attribute in enumerate(("x", "edge_index")):
@@ -150,7 +152,7 @@ def call_of(model: Any, graph: Graph) -> Call:
             f"forward takes {names}), and a sparse adjacency is turned into edges, of which each "
             "has a mask. Give the model an argument edge_weight=None and hand it on to the layers"
         )
-    return Call(graph.hetero, roles)
+    return Call(graph.hetero, roles, frozenset(has))
 
 
 def signature(model: Any) -> inspect.Signature:

@@ -109,6 +109,12 @@ class GraphDomain(Domain):
                 raise UnknownNameError(kind, str(name), get_args(known))
         if per_layer and game != "message":
             raise InputError("per_layer=True needs game='message': an edge exists for all layers")
+        if (per_layer or game != "message") and not any(map(_is_of_edges, several)):
+            option = "per_layer=True" if per_layer else f"game={game!r}"
+            raise InputError(
+                f"{option} is about edges, and none are explained: pass explain='edges' or "
+                f"('x', 'edges') (got {explain!r})"
+            )
         self.explain = tuple(dict.fromkeys(several))
         self.level = level
         self.index = index
@@ -133,17 +139,18 @@ class GraphDomain(Domain):
 
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:
-        from torch_geometric.data import Data, HeteroData
+        from torch_geometric.data import Data, Dataset, HeteroData
 
-        parts = raw if isinstance(raw, list) else [raw]
+        parts = raw if isinstance(raw, list) else [raw[0] if isinstance(raw, Dataset) else raw]
         graphs = [part[0] if isinstance(part, tuple) and part else part for part in parts]
         known = all(isinstance(graph, (Data, HeteroData)) for graph in graphs)
         return callable(model) and bool(graphs) and known
 
     def split(self, raw: Any) -> Sequence[Any] | None:
-        from torch_geometric.data import Batch
+        from torch_geometric.data import Batch, Dataset
 
         graphs = raw.to_data_list() if isinstance(raw, Batch) else raw
+        graphs = [*graphs] if isinstance(graphs, Dataset) else graphs
         if not isinstance(self.index, list):
             return graphs if isinstance(graphs, list) else None
         if not isinstance(graphs, list):
@@ -283,7 +290,20 @@ class GraphDomain(Domain):
             found |= {column.key: column.value for column in columns}
             if not masks and not columns:
                 known = [column.key for column in graph.columns]
-                raise UnknownNameError("part of a graph to explain", name, (*known, *own))
+                if name in seen.model.call.known:
+                    raise InputError(
+                        f"the model is not given {name!r}, so that it cannot be explained: its "
+                        f"forward takes {', '.join(seen.model.call.roles)}"
+                    )
+                raise UnknownNameError("part of this graph to explain", name, (*known, *own))
+        for name, value in found.items():
+            if not value.is_floating_point():
+                raise InputError(
+                    f"{name!r} has dtype {value.dtype}, along which there is no path: pass "
+                    f"floating-point numbers (data.{name} = data.{name}.float()) if the model "
+                    "takes them; of a model that embeds integers the edges can be explained "
+                    "(explain='edges')"
+                )
         return {name: found[name] for name in (*graph.kinds, *found) if name in found}
 
     def _mask(self, seen: Seen, relation: Relation, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -300,6 +320,10 @@ class GraphDomain(Domain):
         outputs = self._session.output(seen)
         several = outputs.dim() == 1 and len(outputs) > 1
         return outputs.topk(2).indices.tolist() if several else [-1, -1]
+
+
+def _is_of_edges(name: str) -> bool:
+    return name.rpartition(".")[2] == "edges"
 
 
 def _told(target: Any, classes: Sequence[int]) -> str:

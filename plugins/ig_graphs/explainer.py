@@ -157,7 +157,7 @@ class IntegratedGradients:
             wrapped,
             explain=self._explained(),
             level=level,
-            game=self.game,
+            game=self.game if "edges" in self._explained() else "message",
             restrict=self.restrict,
             output=self._rows,
         )

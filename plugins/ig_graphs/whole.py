@@ -60,14 +60,21 @@ class Wholes:
 
 
 def within(example: Example, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of the whole graph where the example is a part of it; those of the part stay."""
+    """Tensors of the whole graph where the example is a part of it; those of the part stay.
+
+    One row is the start of every node or edge.
+    """
     found = dict(given)
+    for name, value in given.items():
+        like = example.inputs[name]
+        if isinstance(value, Tensor) and like.dim() > 1 and value.shape == like.shape[1:]:
+            found[name] = value.expand_as(like).clone()
     if "part" not in example.display:
         return found
     part, kept = example.display["part"], kept_of(example.display)
     sizes = dict(zip(kept, [*part["sizes"], *part["counts"]], strict=True))
     for name, kind in kinds_of(example.display, given).items():
-        value, dim = given[name], along(name, example.inputs[name])
+        value, dim = found[name], along(name, example.inputs[name])
         whole = isinstance(value, Tensor) and value.dim() > dim
         if whole and value.size(dim) == sizes[kind]:
             found[name] = value.index_select(dim, kept[kind].to(value.device))

@@ -231,8 +231,38 @@ def test_positions_of_nodes_can_move_as_well() -> None:
 
 
 def test_what_the_model_is_not_given_cannot_be_explained() -> None:
-    with pytest.raises(ig.UnknownNameError, match="edge_attr"):
+    with pytest.raises(ig.InputError, match=r"not given 'edge_attr'.* takes x, edge_index"):
         explain(Plain(), graph(edge_attr=torch.ones(9, 1)), explain="edge_attr")
+    with pytest.raises(ig.UnknownNameError, match="edge_atr"):
+        explain(Plain(), graph(), explain="edge_atr")
+
+
+def test_integers_are_told_how_to_move() -> None:
+    data = graph()
+    data.x = data.x.long()
+    with pytest.raises(
+        ig.InputError, match=r"dtype torch.int64.*data.x.float\(\).*explain='edges'"
+    ):
+        explain(Plain(), data)
+
+
+def test_a_data_set_is_its_graphs() -> None:
+    from torch_geometric.datasets import KarateClub
+
+    club = KarateClub()
+    torch.manual_seed(0)
+    model = GCNConv(34, 2).eval()
+    [found] = ig.attribute(model, club, level="node", index=4, target=0)
+    wanted = ig.attribute(model, club[0], level="node", index=4, target=0)
+    torch.testing.assert_close(found.scores, wanted.scores)
+
+
+def test_one_row_is_where_all_nodes_start() -> None:
+    data = graph()
+    row = torch.tensor([0.5, -1.0, 2.0]).double()
+    one = explain(Plain(), data, baseline=row)
+    every = explain(Plain(), data, baseline=row.expand_as(data.x).clone())
+    torch.testing.assert_close(one.scores, every.scores)
 
 
 def test_types_of_edges_are_relations() -> None:

@@ -242,6 +242,18 @@ def test_a_layer_that_is_called_twice_has_two_rows() -> None:
     assert result.tensors["edges"].tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"game": "existence"}, "game='existence' is about edges"),
+        ({"per_layer": True}, "per_layer"),
+    ],
+)
+def test_an_option_for_edges_needs_edges(options: Any, told: str) -> None:
+    with pytest.raises(ig.InputError, match=f"{told}.* pass explain='edges'"):
+        explain(Net(gin), graph(), **options)
+
+
 def test_existence_is_the_same_for_all_layers() -> None:
     with pytest.raises(ig.InputError, match="per_layer=True needs game='message'"):
         explain(Net(gin), graph(), explain="edges", per_layer=True, game="existence")

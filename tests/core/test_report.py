@@ -1,11 +1,12 @@
 """Pictures show the numbers that they were given, and nothing that steers a reader's machine."""
 
+import math
 import re
 
 import pytest
 
 import ig_core as ig
-from ig_core.report import html
+from ig_core.report import html, text
 from ig_core.report.card import FIRST_BARS
 
 FACTS = {"status": "converged (fine)"}
@@ -20,6 +21,14 @@ def test_a_bar_is_as_wide_as_its_share_of_the_largest():
     drawn = html.bars(ig.Card(["a", "b", "c", "d"], [-4.0, 1.0, 0.0, 3.0]))
     assert widths(drawn) == [100, 75, 25]
     assert "min-width" not in drawn and "em;background" not in drawn
+
+
+def test_units_of_exactly_zero_are_counted_and_not_drawn():
+    card = ig.Card(["a", "b", "c", "d"], [0.0, 2.0, -0.0, math.nan])
+    drawn = text.table(card)
+    assert drawn.splitlines()[1].startswith("b") and "... and 2 more, 2 of them exactly 0" in drawn
+    assert "+2 more, 2 of them exactly 0" in html.bars(card)
+    assert "b" in text.table(ig.Card(["a", "b"], [0.0, 0.0])), "there is nothing else to draw"
 
 
 def test_a_bar_has_the_colour_of_its_sign():

@@ -23,6 +23,7 @@ from ig_core.example import Example, Units
 from ig_core.paths import Inputs, Path, Straight
 from ig_core.quadrature import Fixed, Rule, Status, midpoint
 from ig_core.results import Integral, Trouble
+from ig_core.twins import by_kind
 
 COSTLY = 40
 """A path that took more evaluations than this is looked at once more."""
@@ -77,9 +78,13 @@ class Task:
 
     def values_of(self, examples: Sequence[Example], points: Sequence[Inputs]) -> Tensor:
         """F of several examples, each at one point of its own input space."""
-        forward, layouts = self.domain.forward, self.domain.layouts
-        owners = range(len(examples))
-        return evaluate_each(forward, examples, points, owners, layouts, self.device)
+        found = torch.full((len(examples),), math.nan, dtype=torch.float64)
+        for part in by_kind([example.target for example in examples], 2):
+            own, at = [examples[i] for i in part], [points[i] for i in part]
+            found[list(part)] = evaluate_each(
+                self.domain.forward, own, at, range(len(own)), self.domain.layouts, self.device
+            )
+        return found
 
 
 class Method(ABC):

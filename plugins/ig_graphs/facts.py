@@ -16,7 +16,7 @@ from ig_graphs.scored import tensor_name
 EDGELESS = "F(edgeless)"
 """F of the graph without any edge, with all else as it is at the baseline."""
 
-UNKNOWN = "unknown: the model fails on a graph without edges"
+UNKNOWN = "unknown, because the model cannot be asked"
 
 
 def masked(inputs: Mapping[str, Tensor]) -> bool:
@@ -27,7 +27,9 @@ def masked(inputs: Mapping[str, Tensor]) -> bool:
 def edgeless(attribution: Attribution) -> float | None:
     """F(edgeless) of a result, to five digits: NaN if the model fails, None if it is not told."""
     told = attribution.display.get("facts", {}).get(EDGELESS)
-    return math.nan if told == UNKNOWN else None if told is None else float(told)
+    if told is None:
+        return None
+    return math.nan if told.startswith(UNKNOWN) else float(told)
 
 
 def added(task: Task, results: Sequence[Attribution], graph: Graph) -> Sequence[Attribution]:
@@ -73,5 +75,5 @@ def _values(
 ) -> Sequence[str]:
     try:
         return [f"{value:.5g}" for value in task.values_of(examples, points).tolist()]
-    except IGError:
-        return [UNKNOWN] * len(examples)
+    except IGError as error:
+        return [f"{UNKNOWN}: {error}"] * len(examples)

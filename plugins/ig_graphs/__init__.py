@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ig_core import Analysis, BenchmarkCase, Domain, Path, hookimpl
-from ig_graphs.agreement import AgreementOfGames, GameAgreement, agreement
-from ig_graphs.analyses import Subgraph, Undirected, subgraph, undirected
 from ig_graphs.domain import GraphDomain
-from ig_graphs.explanation import explanation
-from ig_graphs.fidelity import Fidelity, fidelity
-from ig_graphs.influences import Influences, influences
+from ig_graphs.explain.explanation import explanation
+from ig_graphs.findings.agreement import AgreementOfGames, GameAgreement, agreement
+from ig_graphs.findings.fidelity import Fidelity, fidelity
+from ig_graphs.findings.influences import Influences, influences
+from ig_graphs.findings.subgraph import Subgraph, Undirected, subgraph, undirected
+from ig_graphs.findings.truth import MotifAuroc, MotifAurocAnalysis, Planted, motif_auroc, planted
 from ig_graphs.paths import EdgesThenFeatures, FeaturesThenEdges
 from ig_graphs.scored import ScoredGraph, scored
-from ig_graphs.truth import MotifAuroc, MotifAurocAnalysis, Planted, motif_auroc, planted
 from ig_graphs.view import picture, svg
 
 if TYPE_CHECKING:
-    from ig_graphs.explainer import IGExplainer
+    from ig_graphs.explain.explainer import IGExplainer
 
 __all__ = [
     "EdgesThenFeatures", "FeaturesThenEdges", "Fidelity", "GameAgreement", "GraphDomain",
@@ -51,7 +51,7 @@ def ig_benchmark_cases() -> list[BenchmarkCase]:
 
 def __getattr__(name: str) -> Any:
     if name == "IGExplainer":  # a class of PyG's, which is imported when it is asked for
-        from ig_graphs import explainer
+        from ig_graphs.explain import explainer
 
         return explainer.IGExplainer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 import ig_core as ig
 import ig_graphs
-from ig_graphs.agreement import AgreementOfGames, agreement
-from ig_graphs.analyses import subgraph, undirected
 from ig_graphs.facts import UNKNOWN
-from ig_graphs.fidelity import fidelity
-from ig_graphs.influences import influences
+from ig_graphs.findings.agreement import AgreementOfGames, agreement
+from ig_graphs.findings.fidelity import fidelity
+from ig_graphs.findings.influences import influences
+from ig_graphs.findings.subgraph import subgraph, undirected
 
 RING = [(0, 1), (1, 2), (2, 3), (3, 0)]
 WRITES, CITES = ("author", "writes", "paper"), ("paper", "cites", "paper")

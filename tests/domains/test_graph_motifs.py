@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 
 import ig_graphs
 from ig_graphs.cases import CASES, infection, motifs, planting, two_motifs
-from ig_graphs.truth import MotifAuroc, Planted, auroc, motif_auroc, planted
+from ig_graphs.findings.truth import MotifAuroc, Planted, auroc, motif_auroc, planted
 
 # Two triangles, 0-1-2 and 4-5-6, on the path 2-3-4, and a tail 6-7; each edge both ways.
 PAIRS = [(0, 1), (1, 2), (0, 2), (2, 3), (3, 4), (4, 5), (5, 6), (4, 6), (6, 7)]

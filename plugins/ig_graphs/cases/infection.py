@@ -22,7 +22,7 @@ from ig_graphs.cases.planting import (
     spread,
 )
 from ig_graphs.cases.training import Tested, trained
-from ig_graphs.truth import planted
+from ig_graphs.findings.truth import planted
 
 NODES, CHANCE, INFECTED = 1000, 0.003, 50
 

@@ -23,7 +23,7 @@ from ig_graphs.cases.planting import (
     spread,
 )
 from ig_graphs.cases.training import Tested, trained
-from ig_graphs.truth import planted
+from ig_graphs.findings.truth import planted
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from ig_core import Attribution, Loaded, attribute
 from ig_graphs.cases.training import one_thread, step
-from ig_graphs.truth import Planted, motif_auroc
+from ig_graphs.findings.truth import Planted, motif_auroc
 
 LAYERS, WIDTH, EPOCHS = 3, 20, 1000
 """Those of Ying et al. (2019), arXiv:1903.03894."""

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ig_core import ModelError, made_once
-from ig_graphs.truth import auroc as auroc
+from ig_graphs.findings.truth import auroc as auroc
 
 Tested = tuple[Shaped[Tensor, " tested"], Shaped[Tensor, " tested"]]
 """What a model says and what is true, of what it was not fitted to."""

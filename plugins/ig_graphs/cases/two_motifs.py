@@ -13,7 +13,7 @@ from torch.nn import functional
 from ig_core import BenchmarkCase, Loaded
 from ig_graphs.cases.planting import Fitted, network, parted, seeded, spread
 from ig_graphs.cases.training import Tested, step, trained
-from ig_graphs.truth import planted
+from ig_graphs.findings.truth import planted
 
 OF_EACH = 200
 """Graphs with a house, and graphs with a cycle."""

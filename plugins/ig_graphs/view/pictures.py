@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from ig_core import Attribution, InputError, StorageError
-from ig_graphs.influences import influences
+from ig_graphs.findings.influences import influences
 from ig_graphs.scored import ScoredGraph, scored
 from ig_graphs.view.canvas import Canvas
 from ig_graphs.view.features import feature_bars

@@ -21,9 +21,9 @@ from ig_core import (
     attribute,
     pick,
 )
-from ig_graphs.called import Called
 from ig_graphs.domain import GraphDomain
-from ig_graphs.explanation import figures, masked, parts, store_of
+from ig_graphs.explain.call import Called
+from ig_graphs.explain.explanation import figures, masked, parts, store_of
 from ig_graphs.games import Game
 from ig_graphs.paths import Legs
 

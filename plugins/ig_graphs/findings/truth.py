@@ -175,7 +175,7 @@ def motif_auroc(
     if len(attributions) != len(truth):
         raise InputError(
             f"expected a truth for each of {len(attributions)} attributions, such as "
-            f"ig_graphs.truth.planted(data, node) (got {len(truth)})"
+            f"ig_graphs.planted(data, node) (got {len(truth)})"
         )
     values: dict[int, float] = {}
     skipped: dict[int, str] = {}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ig_core import InputError
 from ig_graphs.call import PAIR, signature
-from ig_graphs.explanation import Parts
+from ig_graphs.explain.explanation import Parts
 from ig_graphs.scored import Kind, along
 
 COUNTS = ("batch_size", "num_graphs", "num_nodes")

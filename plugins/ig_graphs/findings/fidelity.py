@@ -13,8 +13,8 @@ from torch import Tensor
 
 import ig_core as ig
 from ig_core import Attribution, Example, Game, InputError, Table
-from ig_graphs.analyses import subgraph
 from ig_graphs.domain import GraphDomain
+from ig_graphs.findings.subgraph import subgraph
 from ig_graphs.scored import Of, tensor_name
 from ig_graphs.view.chart import Curve, chart
 

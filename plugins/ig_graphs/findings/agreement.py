@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ig_core import Analysis, Attribution, BaselineAgreement, InputError, Table, Units
-from ig_graphs.analyses import known_scores
 from ig_graphs.facts import edgeless
+from ig_graphs.findings.subgraph import known_scores
 from ig_graphs.scored import Of, ScoredGraph, scored
 
 

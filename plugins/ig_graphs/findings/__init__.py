@@ -1,0 +1,1 @@
+"""Findings: what results of graphs say when they are ranked, removed, compared or judged."""

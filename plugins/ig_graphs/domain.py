@@ -128,14 +128,15 @@ class GraphDomain(Domain):
         self._model: GraphModel | None = None
 
     def _begun(self) -> Session:
-        options = {
-            "model": self.model,
-            "modules": self.modules(),
-            "level": self.level,
-            "game": self.game,
-            "output": self.output,
-        }
-        return Session(options, restrict=self.restrict, moving=self.explain)
+        return Session(
+            self.model,
+            self.modules(),
+            level=self.level,
+            game=self.game,
+            output=self.output,
+            restrict=self.restrict,
+            moving=self.explain,
+        )
 
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:
@@ -206,7 +207,7 @@ class GraphDomain(Domain):
         self.layouts |= seen.place.layouts()
         floating = all(value.is_floating_point() for value in inputs.values())
         if self.game == "existence" and floating:
-            self._session.check_existence(seen.origin)
+            self._session.check_existence(seen)
         classes = self._classes(seen) if target is None and floating else [-1, -1]
         context = {name: value for name, value in tensors.items() if name not in inputs}
         units = units_of(seen.graph, inputs)
@@ -312,7 +313,7 @@ class GraphDomain(Domain):
         ones = seen.graph.edges[relation].new_ones(count, dtype=dtype)
         if not self.per_layer:
             return ones
-        layers = self._session.layers(relation, seen.origin)
+        layers = self._session.layers(relation, seen)
         return ones.expand(layers, -1).contiguous()
 
     def _classes(self, seen: Seen) -> list[int]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from ig_core import IGError, InputError, ModelError
+from ig_core import IGError, InputError, ModelError, Selector
 from ig_graphs.call import PAIR, Call, call_of
-from ig_graphs.games import refused
+from ig_graphs.games import Game, refused
 from ig_graphs.graph import Graph, read
 from ig_graphs.layers import Layers, layers_of
 from ig_graphs.model import GraphModel
-from ig_graphs.place import Place, place_of
+from ig_graphs.place import Level, Place, place_of
 from ig_graphs.reach import Part, chosen_edges, cut, neighbourhood, scaled
 from ig_graphs.scored import Relation
 from ig_graphs.whole import Wholes
@@ -56,17 +56,26 @@ class Session:
     """The graphs of one call; a graph with several explained places is read once."""
 
     def __init__(
-        self, options: Mapping[str, Any], *, restrict: bool, moving: Collection[str]
+        self,
+        model: Any,
+        modules: Sequence[nn.Module],
+        *,
+        level: Level,
+        game: Game,
+        output: Selector,
+        restrict: bool,
+        moving: Collection[str],
     ) -> None:
-        self.options = dict(options)
-        self._modules = self.options.pop("modules")
+        self.model = model
+        self.modules = modules
+        self.level = level
+        self.game = game
+        self.explained = output
         self.restrict = restrict
         self.moving = moving
-        self.model: GraphModel | None = None
         self.wholes = Wholes()
-        self._data: Any = None
-        self._graph: Graph | None = None
-        self._call: Any = None
+        self._opened: tuple[Any, Graph, Call] | None = None
+        self._types: tuple[str, ...] | None = None
         self._calls: dict[object, Call] = {}
         self._everywhere: dict[float, Tensor] = {}
         self._survey: tuple[int, Mapping[Relation, int]] | None = None
@@ -79,136 +88,137 @@ class Session:
         Raises:
             InputError: it is no graph, or not one that the model can be given.
         """
-        if self._graph is None or self._data is not data:
-            self._graph = read(data)
-            self._call = self._called(self._graph)
-            columns = self._call.columns(self._graph)
-            self._graph = replace(self._graph, columns=columns)
-            self._data, self._everywhere = data, {}
-            self._verified, self._exists = 0, set()
-        graph = self._graph
-        level = self.options["level"]
-        if level == "edge" and not self._call.takes(PAIR):
+        graph, call = self._open(data)
+        if self.level == "edge" and not call.takes(PAIR):
             raise InputError(
                 "level='edge' needs a model that takes edge_label_index, the pairs of nodes to "
-                f"score (its forward takes {', '.join(self._call.roles)})"
+                f"score (its forward takes {', '.join(call.roles)})"
             )
-        place = place_of(level, index, graph)
-        if self.model is not None and self.model.node_types != place.types:
-            types = sorted({*self.model.node_types, *place.types})
+        place = place_of(self.level, index, graph)
+        if self._types not in (None, place.types):
+            types = sorted({*self._types, *place.types})
             raise InputError(
                 f"the explained nodes of one call must be of one type (got {', '.join(types)}); "
                 "make a call for each type"
             )
-        self.model = GraphModel(
-            **self.options,
+        self._types = place.types
+        model = GraphModel(
+            self.model,
             layers=self._layers,
-            call=self._call,
+            level=self.level,
+            game=self.game,
+            output=self.explained,
+            call=call,
             graph=graph,
             node_types=place.types,
         )
-        part = self._part(place)
+        part = self._part(model, place)
         if part is None:
-            return Seen(graph, graph, place, place, None, self.model)
+            return Seen(graph, graph, place, place, None, model)
         own, kept = part
-        return Seen(own, graph, kept.inside(place), place, kept, self.model)
+        return Seen(own, graph, kept.inside(place), place, kept, model)
 
     def output(self, seen: Seen) -> Float[Tensor, " outputs"]:
         """What the model says of the whole graph at that place, as a flat tensor."""
-        return self._at(seen.origin)
+        return self._at(seen.model, seen.origin)
 
-    def layers(self, relation: Relation, place: Place) -> int:
+    def layers(self, relation: Relation, seen: Seen) -> int:
         """How often messages are passed along a relation, at least once."""
-        return max(1, self._surveyed(place)[1].get(relation, 0))
+        return max(1, self._surveyed(seen.model, seen.origin)[1].get(relation, 0))
 
-    def check_existence(self, place: Place) -> None:
+    def check_existence(self, seen: Seen) -> None:
         """Whether masks of 0 and 1 give what the graph without those edges gives.
 
         Raises:
             InputError: they do not: the model has no answer to what an edge is worth.
         """
         # The output at one node is that of all nodes; that of one pair says nothing of others.
-        known = place if self.options["level"] == "edge" else Place(())
+        model, place = seen.model, seen.origin
+        known = place if self.level == "edge" else Place(())
         if known in self._exists:
             return
-        assert self.model is not None and self._graph is not None
-        graph, generator = self._graph, torch.Generator().manual_seed(0)
+        graph, generator = model.graph, torch.Generator().manual_seed(0)
         for share in (*[0.5] * SUBSETS, 0.0):
             chosen = {
                 r: torch.rand(ends.size(1), generator=generator) < share
                 for r, ends in graph.edges.items()
             }
             less = chosen_edges(graph, chosen)
-            masked = self.model.everywhere(graph, place, chosen)
-            removed = self.model.everywhere(less, place)
+            masked = model.everywhere(graph, place, chosen)
+            removed = model.everywhere(less, place)
             if not _close(masked, removed):
                 raise refused([*self._layers.names])
         self._exists.add(known)
 
-    def _part(self, place: Place) -> tuple[Graph, Part] | None:
+    def _open(self, data: Any) -> tuple[Graph, Call]:
+        """The graph of some data, with the tensors that the model is given, and how it is."""
+        if self._opened is None or self._opened[0] is not data:
+            graph = read(data)
+            call = self._called(graph)
+            self._opened = data, replace(graph, columns=call.columns(graph)), call
+            self._everywhere, self._verified, self._exists = {}, 0, set()
+        return self._opened[1:]
+
+    def _part(self, model: GraphModel, place: Place) -> tuple[Graph, Part] | None:
         """The part of the graph that a place depends on, if something can be left out."""
-        graph, level = self._graph, self.options["level"]
-        assert graph is not None and self.model is not None
-        if not self.restrict or level == "graph" or sum(graph.sizes.values()) <= SMALL:
+        graph = model.graph
+        if not self.restrict or self.level == "graph" or sum(graph.sizes.values()) <= SMALL:
             return None
         try:
-            depth = self._surveyed(place)[0]
+            depth = self._surveyed(model, place)[0]
         except ModelError:
             return None  # there are no messages to count
         part = neighbourhood(graph, place.seeds(), depth + 1, self._layers.flows_back)
         if sum(map(len, part.nodes.values())) == sum(graph.sizes.values()):
             return None
         own = cut(graph, part)
-        if own is None or not self._same(place, own, part):
+        if own is None or not self._same(model, place, own, part):
             return None
         return own, part
 
     @cached_property
     def _layers(self) -> Layers:
-        return layers_of(self._modules)
+        return layers_of(self.modules)
 
     def _called(self, graph: Graph) -> Call:
         """How the model takes a graph, found out once for graphs that have the same."""
         has = graph.hetero, graph.weighted, frozenset(column.name for column in graph.columns)
         if has not in self._calls:
-            self._calls[has] = call_of(self.options["model"], graph)
+            self._calls[has] = call_of(self.model, graph)
         return self._calls[has]
 
-    def _same(self, place: Place, own: Graph, part: Part) -> bool:
+    def _same(self, model: GraphModel, place: Place, own: Graph, part: Part) -> bool:
         """Whether a part gives what the whole graph gives."""
         trusted = self._verified >= VERIFIED
-        if trusted and self.options["level"] != "node":
+        if trusted and self.level != "node":
             return True
-        assert self.model is not None
         inside = part.inside(place)
         for share in (1.0, *(() if trusted else ALONG)):
             try:
-                found = self.model.everywhere(scaled(own, self.moving, share), inside)
-                whole = self._at(place, share)
+                found = model.everywhere(scaled(own, self.moving, share), inside)
+                whole = self._at(model, place, share)
             except IGError:  # the model fails on a part, or there
                 return False
-            at = found[inside.numbers[0]] if self.options["level"] == "node" else found
+            at = found[inside.numbers[0]] if self.level == "node" else found
             if not _close(at.reshape(-1), whole):
                 return False
         self._verified += 1
         return True
 
-    def _at(self, place: Place, share: float = 1.0) -> Tensor:
+    def _at(self, model: GraphModel, place: Place, share: float = 1.0) -> Tensor:
         """The output for the whole graph with this share of what moves."""
-        assert self.model is not None and self._graph is not None
-        if self.options["level"] == "node" and share in self._everywhere:
+        if self.level == "node" and share in self._everywhere:
             return self._everywhere[share][place.numbers[0]].reshape(-1)
-        found = self.model.everywhere(scaled(self._graph, self.moving, share), place)
-        if self.options["level"] != "node":
+        found = model.everywhere(scaled(model.graph, self.moving, share), place)
+        if self.level != "node":
             return found.reshape(-1)
         self._everywhere[share] = found
         return found[place.numbers[0]].reshape(-1)
 
-    def _surveyed(self, place: Place) -> tuple[int, Mapping[Relation, int]]:
+    def _surveyed(self, model: GraphModel, place: Place) -> tuple[int, Mapping[Relation, int]]:
         if self._survey is None:
-            assert self.model is not None and self._graph is not None
-            depth, trace = self.model.surveyed(self._graph, place)
-            self._survey = depth, {r: trace.layers(r) for r in self._graph.edges}
+            depth, trace = model.surveyed(model.graph, place)
+            self._survey = depth, {r: trace.layers(r) for r in model.graph.edges}
         return self._survey
 
 

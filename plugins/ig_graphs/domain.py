@@ -173,7 +173,7 @@ class GraphDomain(Domain):
                 yield
             finally:
                 self._calls -= 1
-                if not self._calls:  # the user may change the graphs before the next call.
+                if not self._calls:  # the user may change the graphs before the next call
                     self._session = self._begun()
 
     def _check_initialized(self) -> None:
@@ -205,10 +205,9 @@ class GraphDomain(Domain):
         alone = self.level == "graph" and not seen.model.call.takes("batch")
         self.layouts |= seen.graph.layouts(alone=alone, per_layer=self.per_layer)
         self.layouts |= seen.place.layouts()
-        floating = all(value.is_floating_point() for value in inputs.values())
-        if self.game == "existence" and floating:
+        if self.game == "existence":
             self._session.check_existence(seen)
-        classes = self._classes(seen) if target is None and floating else [-1, -1]
+        classes = self._classes(seen) if target is None else [-1, -1]
         context = {name: value for name, value in tensors.items() if name not in inputs}
         units = units_of(seen.graph, inputs)
         if seen.part is not None:
@@ -257,7 +256,8 @@ class GraphDomain(Domain):
 
     def start(self, example: Example, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """A start for the whole graph or for some inputs; all others start where they do alone."""
-        if not isinstance(given, Mapping) or not given.keys() <= example.inputs.keys():
+        named = isinstance(given, Mapping) and set(given) <= set(example.inputs)
+        if not named or not given:
             return given
         return {**self.baseline(example), **within(example, given)}
 

@@ -177,16 +177,6 @@ def test_edge_features_that_fill_in_self_loops_are_refused() -> None:
     assert result.at_baseline == pytest.approx(float(alone), abs=1e-12)
 
 
-def test_a_mean_makes_edges_sum_to_nothing_in_a_game_it_has_no_answer_for() -> None:
-    """Why it is refused: the aggregate is the same however small all masks are."""
-    x = torch.tensor([[0.0], [2.0], [6.0]]).double()
-    mask = torch.full((2,), 0.5).double().requires_grad_()
-    mean = (mask * x[1:, 0]).sum() / mask.sum()
-    [slope] = torch.autograd.grad(mean, mask)
-    assert float((slope * mask).sum()) == pytest.approx(0.0, abs=1e-15)
-    assert float(mean) == 4.0
-
-
 # -- layers -------------------------------------------------------------------------------------
 
 

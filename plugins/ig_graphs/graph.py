@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ig_core import Cat, InputError, Layout, Stack
-from ig_graphs.scored import OF_EDGES, Kind, Relation, tensor_name
+from ig_graphs.scored import Kind, Relation, tensor_name
 
 COUNT = "all nodes"
 """What the tensor that counts the nodes of a type is called; no identifier, so no model has it."""
@@ -22,6 +22,9 @@ WHOLE = ("", "")
 
 NODES, EDGES = 2**14, 2**16
 """Nodes and edges in one pass at most: many small graphs take less time in a few large passes."""
+
+OF_EDGES = ("edges", "edge_attr", "edge_weight")
+"""What edges of a graph without types mostly have: that they are there, features, a weight."""
 
 _KNOWN = ("edge_index", "adj_t", "batch", "ptr")
 """What the graph itself and its place in a batch are made of."""
@@ -151,10 +154,6 @@ class Graph:
                 node_type: list(names) for node_type, names in self.features.items()
             }
         return told | ({} if self.smiles is None else {"smiles": self.smiles})
-
-    def column(self, key: str) -> Column | None:
-        """The tensor that is called so in a batch."""
-        return next((column for column in self.columns if column.key == key), None)
 
 
 def read(data: Any) -> Graph:

@@ -25,9 +25,6 @@ Kind = str | Relation
 Of = Literal["edges", "nodes"]
 """What a finding is about."""
 
-OF_EDGES = ("edges", "edge_attr", "edge_weight")
-"""What edges of a graph without types mostly have: that they are there, features, a weight."""
-
 
 def tensor_name(kind: Kind, attribute: str) -> str:
     """What the tensor of one type is called in ``Attribution.tensors``.

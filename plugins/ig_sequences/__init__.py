@@ -2,7 +2,7 @@
 
 >>> import torch
 >>> import ig_core as ig
->>> from ig_sequences.cases import LeakyIntegrator
+>>> from ig_sequences.cases.closed_forms import LeakyIntegrator
 >>> x = torch.ones(3, 1, dtype=torch.float64)
 >>> ig.attribute(LeakyIntegrator(0.5), x, domain="sequences").scores.tolist()
 [0.25, 0.5, 1.0]

@@ -127,7 +127,7 @@ def attribution_decay(
     """The half-life of a model's memory, from its attributions on some sequences.
 
     >>> import torch
-    >>> from ig_sequences.cases import LeakyIntegrator
+    >>> from ig_sequences.cases.closed_forms import LeakyIntegrator
     >>> found = attribution_decay(LeakyIntegrator(0.5), torch.ones(4, 20, 1).double())
     >>> round(found.half_life, 6), found.status
     (1.0, 'exponential')

@@ -1,8 +1,6 @@
 """Sequences: ragged batches, padding, cuDNN's flags, and the half-life of a memory."""
 
-import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +12,8 @@ import ig_core as ig
 import ig_sequences
 import ig_sequences.domain
 from ig_core.testing import Check, Subject, checks
-from ig_sequences import Decay, attribution_decay
-from ig_sequences.analyses import AttributionDecay
 from ig_sequences.baselines import TimeMean
-from ig_sequences.cases import CASES, LeakyIntegrator, LettersToPhonemes
-from ig_sequences.decay import MEANING, find_decay
+from ig_sequences.cases.closed_forms import LeakyIntegrator
 from ig_sequences.domain import SequenceDomain, cudnn_differentiable
 
 LENGTHS = (5, 1, 9, 5, 2, 9, 7)
@@ -51,17 +46,6 @@ class EveryStep(nn.Module):
         return self.head(self.rnn(x)[0])
 
 
-class Lags(nn.Module):
-    """A linear filter: the sum over lags of weight(k) x(T - k)."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = weight.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.sum(2).flip(1) * self.weight[: x.shape[1]]).sum(1)
-
-
 def seeded(make: type[nn.Module]) -> nn.Module:
     torch.manual_seed(0)
     return make()
@@ -70,18 +54,6 @@ def seeded(make: type[nn.Module]) -> nn.Module:
 def ragged(lengths: tuple[int, ...] = LENGTHS, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(n, 3, generator=generator, dtype=dtype) for n in lengths]
-
-
-def ones(sequences: int = 3, time: int = 100) -> Tensor:
-    return torch.ones(sequences, time, 1, dtype=torch.float64)
-
-
-def signs(sequences: int = 4, time: int = 60, features: int = 2) -> Tensor:
-    """Inputs of magnitude .7: at every lag the path meets the same gradients up to the decay."""
-    drawn = torch.rand(
-        sequences, time, features, generator=torch.Generator().manual_seed(2), dtype=torch.float64
-    )
-    return 0.7 * (drawn - 0.5).sign()
 
 
 # -- ragged batches -----------------------------------------------------------------------------
@@ -483,252 +455,3 @@ def test_an_output_as_long_as_the_input_is_refused_without_step() -> None:
 def test_step_last_needs_an_output_per_step() -> None:
     with pytest.raises(ig.OutputError, match=r"\(rows, time"):
         ig.attribute(seeded(Packed), torch.ones(5, 3), target=0, step="last")
-
-
-# -- half-life ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("decay", [0.5, 0.8, 0.9, 0.95, 0.99])
-def test_a_leaky_integrator_forgets_half_in_its_half_life(decay: float) -> None:
-    found = attribution_decay(LeakyIntegrator(decay), ones())
-    expected = math.log(0.5) / math.log(decay)
-    assert found.half_life == pytest.approx(expected, rel=1e-6)
-    assert found.interval == pytest.approx((expected, expected), rel=1e-6)
-    assert found.crossing == pytest.approx(expected, rel=1e-6)
-    assert found.status == "exponential"
-    assert found.peak_lag == 0 and found.r2 == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("bias", [-1.0, 0.0, 1.0, 3.0])
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_a_gate_without_recurrent_weights_forgets_like_its_sigmoid(kind: str, bias: float) -> None:
-    """With zero recurrent weights, and inputs read by the candidate alone, the gates are constant:
-
-    c_t = s c_{t-1} + (1 - s or i) g(x_t) with s = sigmoid(bias). For abs(x) the same at all steps,
-    every gradient on the path is s^k times one that all lags share, so a(k) falls as s^k exactly.
-    """
-    torch.manual_seed(0)
-    rnn = (nn.LSTM if kind == "lstm" else nn.GRU)(2, 4, batch_first=True).double()
-    gate, candidate = slice(4, 8), slice(8, 12)  # torch orders i, f, g, o and r, z, n
-    with torch.no_grad():
-        read = rnn.weight_ih_l0[candidate].clone()
-        for parameter in rnn.parameters():
-            parameter.zero_()
-        rnn.weight_ih_l0[candidate] = read
-        rnn.bias_ih_l0[gate] = bias
-    keep = 1 / (1 + math.exp(-bias))
-    x = signs(features=2)
-    x[..., 1] = x[..., 0]  # so that abs(w x) is the same at all steps too
-    found = attribution_decay(rnn, x, target=0, output=0, step="last")
-    assert found.half_life == pytest.approx(math.log(0.5) / math.log(keep), rel=1e-6)
-    assert found.status == "exponential"
-
-
-@pytest.mark.parametrize(("rho", "expected"), [(0.5, 1.00), (0.8, 3.11), (0.9, 6.58)])
-def test_a_scaled_rotation_forgets_by_its_scale(rho: float, expected: float) -> None:
-    torch.manual_seed(0)
-    rnn = nn.RNN(4, 16, batch_first=True, bias=False).double()
-    rotation = torch.linalg.qr(torch.randn(16, 16, dtype=torch.float64))[0]
-    with torch.no_grad():
-        rnn.weight_hh_l0.copy_(rho * rotation)
-    readout = torch.randn(16, dtype=torch.float64)
-    x = 0.1 * torch.randn(32, 100, 4, dtype=torch.float64)
-    found = attribution_decay(rnn, x, target=lambda h: h @ readout, output=0, step="last")
-    assert found.half_life == pytest.approx(expected, rel=0.05)
-    assert found.status == "exponential"
-
-
-LAG = torch.arange(100.0, dtype=torch.float64)
-
-
-@pytest.mark.parametrize(
-    ("weight", "status", "peak", "window"),
-    [
-        (0.999**LAG, "censored", 0, (0, 99)),
-        (torch.ones(100), "no_decay", 0, (0, 99)),
-        (LAG == 10, "echo", 10, (10, 10)),
-        (torch.exp(-0.5 * ((LAG - 30) / 4) ** 2), "echo", 30, (6, 54)),
-        (LAG * torch.exp(-LAG / 5), "delayed_peak", 5, (1, 99)),
-        (LAG < 12, "finite_window", 0, (0, 11)),
-        (LAG < 1, "finite_window", 0, (0, 0)),
-        (1 / (LAG + 1), "non_exponential", 0, (0, 99)),
-        (0.5 * 0.5**LAG + 0.5 * 0.95**LAG, "non_exponential", 0, (0, 99)),
-        (0.005**LAG, "too_short", 0, (0, 3)),
-    ],
-    ids=[
-        "slow", "flat", "delay-line", "smeared-echo", "alpha-function", "moving-average",
-        "memoryless", "power-law", "two-rates", "too-fast",
-    ],
-)  # fmt: skip
-def test_a_memory_of_another_shape_has_its_own_status(
-    weight: Tensor, status: str, peak: int, window: tuple[int, int]
-) -> None:
-    found = attribution_decay(Lags(weight), ones())
-    assert (found.status, found.peak_lag, found.window) == (status, peak, window)
-    assert found.reason.startswith(MEANING[found.status])
-
-
-def test_a_censored_half_life_is_still_the_slope() -> None:
-    found = attribution_decay(LeakyIntegrator(0.999), ones())
-    assert found.status == "censored"
-    assert found.half_life == pytest.approx(math.log(0.5) / math.log(0.999), rel=1e-6)
-    assert found.crossing == math.inf
-
-
-def test_a_half_life_is_not_defined_for_one_lag() -> None:
-    found = attribution_decay(Lags(LAG == 10), ones())
-    assert math.isnan(found.half_life)
-    assert found.to_dict()["half_life"] is None
-
-
-def test_a_short_sequence_is_told_and_a_length_one_sequence_works() -> None:
-    assert attribution_decay(LeakyIntegrator(0.5), ones(2, 4)).status == "too_short"
-    single = attribution_decay(LeakyIntegrator(0.5), ones(1, 1)[0])
-    assert single.status == "too_short" and math.isnan(single.half_life)
-
-
-def test_half_the_mass_lies_within_the_half_life_of_an_exponential() -> None:
-    found = attribution_decay(LeakyIntegrator(0.8), ones())
-    assert found.half_mass == pytest.approx(math.log(0.5) / math.log(0.8), rel=1e-6)
-    assert attribution_decay(Lags(LAG < 12), ones()).half_mass == pytest.approx(6.0)
-
-
-def test_the_crossing_is_that_of_the_pooled_profile() -> None:
-    # Pooling 1 and 3 gives (4, 4, 2, 2, 1): at lag 2 the profile is down to half of 4.
-    weight = torch.tensor([4.0, 4.0, 1.0, 3.0, 1.0])
-    assert attribution_decay(Lags(weight), ones(2, 5)).crossing == pytest.approx(2.0)
-
-
-def test_lags_are_counted_from_each_sequence_s_own_end() -> None:
-    lengths = (30, 8, 21)
-    listed = attribution_decay(LeakyIntegrator(0.8), [ones(1, n)[0] for n in lengths])
-    assert listed.half_life == pytest.approx(math.log(0.5) / math.log(0.8), rel=1e-6)
-    assert listed.count.tolist() == [3] * 8 + [2] * 13 + [1] * 9
-    padded = attribution_decay(LeakyIntegrator(0.8), ones(3, 30), lengths=lengths)
-    assert padded.profile == pytest.approx(listed.profile)
-
-
-def test_burn_in_drops_the_oldest_steps() -> None:
-    weight = 0.8 ** LAG.clone()
-    weight[35:] = 1e-2  # what an initial state leaves on the oldest five steps
-    spoilt = attribution_decay(Lags(weight), ones(time=40))
-    found = attribution_decay(Lags(weight), ones(time=40), burn_in=5)
-    expected = math.log(0.5) / math.log(0.8)
-    assert abs(spoilt.half_life - expected) > 0.1
-    assert found.half_life == pytest.approx(expected, rel=1e-6)
-    assert len(found.profile) == 35
-
-
-def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
-    torch.manual_seed(0)
-    x = torch.randn(60 * 32, 20, 1, dtype=torch.float64)
-    results = ig.attribute(LeakyIntegrator(0.8), x, domain="sequences")
-    truth = math.log(0.5) / math.log(0.8)
-    found = [find_decay(results[i : i + 32], bootstrap=200) for i in range(0, len(x), 32)]
-    held = sum(low < truth < high for low, high in (one.interval for one in found))
-    assert 51 <= held < 60  # of 60; 57 would be 95 %
-
-
-def test_one_sequence_has_no_interval_and_few_are_told() -> None:
-    single = attribution_decay(LeakyIntegrator(0.5), ones(1))
-    assert all(math.isnan(end) for end in single.interval)
-    assert "too narrow" in attribution_decay(LeakyIntegrator(0.5), ones(8)).reason
-    assert "too narrow" not in attribution_decay(LeakyIntegrator(0.5), ones(9)).reason
-
-
-def test_draws_without_a_slope_leave_no_interval() -> None:
-    x = [ones(1, 1)[0]] * 30 + [ones(1, 9)[0]]
-    alone = attribution_decay(LeakyIntegrator(0.5), x, bootstrap=1, seed=1)
-    assert alone.half_life == pytest.approx(1.0) and math.isnan(alone.interval[0])
-
-
-def test_the_seed_decides_the_interval() -> None:
-    x = torch.randn(12, 30, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    first, again, other = (
-        attribution_decay(LeakyIntegrator(0.8), x, seed=seed).interval for seed in (0, 0, 1)
-    )
-    assert first == again != other
-
-
-@pytest.mark.filterwarnings("ignore::ig_core.NotConvergedWarning")
-def test_a_missed_tolerance_is_the_status() -> None:
-    found = attribution_decay(LeakyInSigmoid(), ones(2, 30), tol=1e-9, budget=11)
-    assert found.status == "not_converged"
-
-
-class LeakyInSigmoid(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        weight = 0.8 ** torch.arange(x.shape[1] - 1, -1, -1)
-        return torch.sigmoid(40 * (x[..., 0] * weight).sum(1))
-
-
-def test_nothing_to_measure_is_refused() -> None:
-    with pytest.raises(ig.InputError, match="no step has any attribution"):
-        attribution_decay(LeakyIntegrator(0.5), ones(), baseline="time-mean")
-    with pytest.raises(ig.InputError, match="after burn_in=100"):
-        attribution_decay(LeakyIntegrator(0.5), ones(), burn_in=100)
-    with pytest.raises(ig.InputError, match="no step is left of 0 sequences"):
-        attribution_decay(LeakyIntegrator(0.5), [])
-    with pytest.raises(ig.InputError, match="burn_in must be"):
-        attribution_decay(LeakyIntegrator(0.5), ones(), burn_in=-1)
-    with pytest.raises(ig.InputError, match="bootstrap must be"):
-        attribution_decay(LeakyIntegrator(0.5), ones(), bootstrap=1.5)
-    with pytest.raises(ig.InputError, match=r"bootstrap must be at most 100000 .*1000000000000"):
-        attribution_decay(LeakyIntegrator(0.5), ones(), bootstrap=10**12)
-    with pytest.raises(ig.InputError, match="leave out domain="):
-        attribution_decay(LeakyIntegrator(0.5), ones(), domain="tensor")
-    assert attribution_decay(LeakyIntegrator(0.5), ones(), domain="sequences").sequences == 3
-
-
-def test_the_analysis_is_registered_and_finds_the_same() -> None:
-    found = ig.plugins().find("analysis", "attribution-decay", "sequences")
-    assert found is AttributionDecay
-    results = ig.attribute(LeakyIntegrator(0.8), ones(), domain="sequences")
-    direct = attribution_decay(LeakyIntegrator(0.8), ones())
-    assert found().find(results, burn_in=0).half_life == direct.half_life
-    assert "half_life=3.106" in repr(direct)
-
-
-@pytest.mark.parametrize("weight", [0.8**LAG, LAG == 10, LAG < 12])
-def test_the_plot_shows_profile_and_line_where_there_is_one(weight: Tensor, tmp_path: Path) -> None:
-    found: Decay = attribution_decay(Lags(weight), ones())
-    figure = found.plot()
-    drawn = figure.axes[0].get_lines()
-    assert len(drawn) == 1 + math.isfinite(found.half_life)
-    assert drawn[0].get_ydata() == pytest.approx(found.profile[found.profile > 0])
-    figure.savefig(tmp_path / "decay.png")
-
-
-# -- cases --------------------------------------------------------------------------------------
-
-
-def test_the_closed_form_case_is_explained_exactly(tmp_path: Path) -> None:
-    loaded = next(case for case in CASES if case.name == "leaky-integrator").load(tmp_path)
-    for x, found in zip(
-        loaded.inputs, ig.attribute(loaded.model, loaded.inputs, domain="sequences"), strict=True
-    ):
-        decayed = 0.8 ** torch.arange(len(x) - 1, -1, -1, dtype=torch.float64)
-        assert torch.allclose(found.values, x * decayed[:, None], rtol=0, atol=1e-12)
-
-
-@pytest.mark.real
-def test_the_n_of_knight_is_credited_to_its_n() -> None:
-    model = LettersToPhonemes.pretrained()
-    word = model.embed("knight")
-    [phoneme] = model.first_phoneme([word])
-    assert model.phonemes[phoneme] == "N"
-    found = ig.attribute(model, word, target=phoneme, tol=1e-5, labels=model.spell)
-    assert found.units.labels == (*"knight", "</s>")
-    scores = dict(zip(found.units.labels, found.scores.tolist(), strict=True))
-    assert scores["n"] == pytest.approx(28.4, abs=0.05)
-    assert scores["k"] == pytest.approx(-5.2, abs=0.05)
-    assert found.delta == pytest.approx(20.192, abs=1e-3)
-    assert sum(scores.values()) == pytest.approx(20.192, abs=2e-3)
-
-
-@pytest.mark.real
-def test_the_real_case_reads_every_word_right(tmp_path: Path) -> None:
-    loaded = next(case for case in CASES if case.real).load(tmp_path)
-    assert loaded.facts["first phonemes right"] == "12 of 12"
-    assert len(loaded.inputs) == len(loaded.targets) == 12
-    assert len({len(x) for x in loaded.inputs}) > 1

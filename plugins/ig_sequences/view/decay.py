@@ -1,4 +1,4 @@
-"""Pictures of one sequence's attribution, and of how attribution fades with the lag."""
+"""How attribution fades with the lag, as a picture."""
 
 from __future__ import annotations
 
@@ -7,20 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ig_core import Attribution, Card, heat, new_figure
+from ig_core import new_figure
 
 if TYPE_CHECKING:
     from ig_sequences.decay import Decay
-
-
-def strip(attribution: Attribution) -> str:
-    """An HTML fragment: the steps in reading order, and the named features in sum over time."""
-    steps = heat(attribution.card())
-    names = attribution.display.get("features")
-    if not names:
-        return steps
-    sums = attribution.tensors["x"].double().sum(0).tolist()
-    return f"{steps}\n<p>Features, summed over time:</p>\n{heat(Card(names, sums, 'feature'))}"
 
 
 def profile(decay: Decay) -> Any:

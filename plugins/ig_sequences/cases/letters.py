@@ -1,9 +1,8 @@
-"""Benchmark cases: a formula, and a network that reads words letter by letter."""
+"""A network that reads words letter by letter, and says the phoneme that they begin with."""
 
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,25 +18,6 @@ WORDS = {
     "thought": "TH", "shadow": "SH", "judge": "JH", "city": "S", "queue": "K", "unicorn": "Y",
 }  # fmt: skip
 """Words and the phoneme that they begin with."""
-
-
-class LeakyIntegrator(nn.Module):
-    """h_t = decay * h_{t-1} + x_t; answers h after the last step, summed over features.
-
-    Linear, so IG at lag k is exactly decay^k (x - x'), and the half-life ln(1/2) / ln(decay).
-    """
-
-    def __init__(self, decay: float) -> None:
-        super().__init__()
-        self.decay = decay
-
-    def forward(
-        self, x: Float[Tensor, "rows time features"], lengths: Int[Tensor, " rows"]
-    ) -> Float[Tensor, " rows"]:
-        time = torch.arange(x.shape[1], device=x.device)
-        lag = lengths.to(x.device)[:, None] - 1 - time
-        weight = torch.where(lag >= 0, self.decay ** lag.clamp(min=0).to(x.dtype), 0.0)
-        return (weight * x.sum(2)).sum(1)
 
 
 class LettersToPhonemes(nn.Module):
@@ -117,18 +97,6 @@ class LettersToPhonemes(nn.Module):
             return [int(self(w[None], torch.tensor([len(w)])).argmax()) for w in words]
 
 
-def leaky_integrator(folder: Path) -> Loaded:
-    """Ragged noise through a leak of 0.8, whose half-life is known."""
-    generator = torch.Generator().manual_seed(0)
-    lengths = range(12, 36, 3)
-    sequences = [torch.randn(n, 2, generator=generator, dtype=torch.float64) for n in lengths]
-    return Loaded(
-        LeakyIntegrator(0.8),
-        sequences,
-        facts={"half-life": round(math.log(0.5) / math.log(0.8), 4)},
-    )
-
-
 def first_phoneme(folder: Path) -> Loaded:
     """Words of which g2p-en says the first phoneme, letter by letter."""
     model = LettersToPhonemes.pretrained()
@@ -148,20 +116,12 @@ def first_phoneme(folder: Path) -> Loaded:
     )
 
 
-CASES = [
-    BenchmarkCase(
-        name="leaky-integrator",
-        domain="sequences",
-        load=leaky_integrator,
-        source="closed form",
-    ),
-    BenchmarkCase(
-        name="g2p-first-phoneme",
-        domain="sequences",
-        load=first_phoneme,
-        requires=("g2p_en",),
-        licence="Apache-2.0",
-        source="package g2p-en 2.1.0 (Park and Kim 2019)",
-        real=True,
-    ),
-]
+CASE = BenchmarkCase(
+    name="g2p-first-phoneme",
+    domain="sequences",
+    load=first_phoneme,
+    requires=("g2p_en",),
+    licence="Apache-2.0",
+    source="package g2p-en 2.1.0 (Park and Kim 2019)",
+    real=True,
+)

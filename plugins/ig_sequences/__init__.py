@@ -24,9 +24,9 @@ def ig_domains() -> list[type[Domain]]:
 
 @hookimpl
 def ig_baselines() -> list[type[Baseline]]:
-    from ig_sequences.baselines import TimeMean
+    from ig_sequences.baselines import FeatureMean, TimeMean
 
-    return [TimeMean]
+    return [FeatureMean, TimeMean]
 
 
 @hookimpl

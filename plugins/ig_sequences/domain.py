@@ -65,6 +65,8 @@ class SequenceDomain(Domain):
         feature_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(model)
+        self.batch: tuple[Tensor, ...] = ()
+        """All sequences of the present call, each (time, features), for baselines made of them."""
         if step not in (None, "last"):
             raise InputError(f"step must be 'last' or None (got {step!r})")
         if isinstance(model, nn.RNNBase) and not model.batch_first:
@@ -94,21 +96,9 @@ class SequenceDomain(Domain):
         return recurrent and _floats(raw) and raw.ndim in (2, 3)
 
     def split(self, raw: Any) -> Sequence[Any] | None:
-        raw = _tensor(raw)
-        batch = isinstance(raw, Tensor) and raw.dim() == 3
-        if self.lengths is None:
-            return raw.unbind(0) if batch else super().split(raw)
-        lengths = torch.as_tensor(self.lengths).tolist()
-        if not batch:
-            raise InputError(
-                "lengths belong to one padded (batch, time, features) tensor "
-                f"(got {_kind(raw)}); a list of sequences carries its own"
-            )
-        if len(lengths) != len(raw) or not all(1 <= n <= raw.shape[1] for n in lengths):
-            raise InputError(
-                f"lengths must be {len(raw)} whole numbers from 1 to {raw.shape[1]} (got {lengths})"
-            )
-        return [x[:n] for x, n in zip(raw, lengths, strict=True)]
+        found = self._sequences(raw)
+        self.batch = tuple(map(_tensor, [raw] if found is None else found))
+        return found
 
     def encode(self, raw: Any, target: Target = None) -> Example:
         raw = _tensor(raw)
@@ -153,6 +143,24 @@ class SequenceDomain(Domain):
         refused = [rnn for rnn in recurrent if _on_cuda(rnn)]
         with super().prepared(), widths_checked(recurrent), cudnn_differentiable(refused):
             yield
+
+    def _sequences(self, raw: Any) -> Sequence[Any] | None:
+        """What split gives back."""
+        raw = _tensor(raw)
+        batch = isinstance(raw, Tensor) and raw.dim() == 3
+        if self.lengths is None:
+            return raw.unbind(0) if batch else super().split(raw)
+        lengths = torch.as_tensor(self.lengths).tolist()
+        if not batch:
+            raise InputError(
+                "lengths belong to one padded (batch, time, features) tensor "
+                f"(got {_kind(raw)}); a list of sequences carries its own"
+            )
+        if len(lengths) != len(raw) or not all(1 <= n <= raw.shape[1] for n in lengths):
+            raise InputError(
+                f"lengths must be {len(raw)} whole numbers from 1 to {raw.shape[1]} (got {lengths})"
+            )
+        return [x[:n] for x, n in zip(raw, lengths, strict=True)]
 
     def _outputs(
         self, x: Float[Tensor, "rows time features"], lengths: Int[Tensor, " rows"]

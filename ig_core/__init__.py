@@ -11,6 +11,7 @@ from ig_core.analyses import Agreement, Analysis, BaselineAgreement
 from ig_core.api import attribute, load, prepare
 from ig_core.attribution import Attribution
 from ig_core.baselines import Baseline, Constant, Given, Mean, Samples, Zeros
+from ig_core.bench.archive import Archive
 from ig_core.case import BenchmarkCase, Loaded, made_once
 from ig_core.domain import Domain
 from ig_core.engine import Progress
@@ -56,14 +57,14 @@ from ig_core.tensors import Selector, pick
 __version__ = "0.1.0"
 
 __all__ = [
-    "Agreement", "Analysis", "Attribution", "Baseline", "BaselineAgreement", "BaselineError",
-    "BenchmarkCase", "Card", "Cat", "Constant", "Domain", "Example", "ForwardError", "Game",
-    "Given", "IGError", "IGWarning", "InputError", "Integral", "Layout", "Loaded", "Mean", "Method",
-    "Metric", "MissingFrameworkError", "ModelChangedWarning", "ModelError", "NameClashError",
-    "NoGradientError", "NonFiniteError", "NotConvergedError", "NotConvergedWarning", "OutputError",
-    "Pad", "Path", "Piecewise", "PluginError", "PluginManager", "PluginRecord", "PluginWarning",
-    "Progress", "Rows", "Rule", "Samples", "Selector", "Site", "Stack", "StorageError", "Straight",
-    "Table", "Target", "TargetError", "Task", "Units", "UnknownNameError", "Zeros", "attribute",
-    "clean", "heat", "hookimpl", "load", "made_once", "new_figure", "page", "pick", "plugins",
-    "prepare",
+    "Agreement", "Analysis", "Archive", "Attribution", "Baseline", "BaselineAgreement",
+    "BaselineError", "BenchmarkCase", "Card", "Cat", "Constant", "Domain", "Example",
+    "ForwardError", "Game", "Given", "IGError", "IGWarning", "InputError", "Integral", "Layout",
+    "Loaded", "Mean", "Method", "Metric", "MissingFrameworkError", "ModelChangedWarning",
+    "ModelError", "NameClashError", "NoGradientError", "NonFiniteError", "NotConvergedError",
+    "NotConvergedWarning", "OutputError", "Pad", "Path", "Piecewise", "PluginError",
+    "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
+    "Selector", "Site", "Stack", "StorageError", "Straight", "Table", "Target", "TargetError",
+    "Task", "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "load",
+    "made_once", "new_figure", "page", "pick", "plugins", "prepare",
 ]  # fmt: skip

@@ -16,16 +16,16 @@ ROOT = Path(__file__).parents[2]
 PLUGINS = ("ig_graphs", "ig_rl", "ig_sequences", "ig_text")
 
 PUBLIC = [
-    "Agreement", "Analysis", "Attribution", "Baseline", "BaselineAgreement", "BaselineError",
-    "BenchmarkCase", "Card", "Cat", "Constant", "Domain", "Example", "ForwardError", "Game",
-    "Given", "IGError", "IGWarning", "InputError", "Integral", "Layout", "Loaded", "Mean", "Method",
-    "Metric", "MissingFrameworkError", "ModelChangedWarning", "ModelError", "NameClashError",
-    "NoGradientError", "NonFiniteError", "NotConvergedError", "NotConvergedWarning", "OutputError",
-    "Pad", "Path", "Piecewise", "PluginError", "PluginManager", "PluginRecord", "PluginWarning",
-    "Progress", "Rows", "Rule", "Samples", "Selector", "Site", "Stack", "StorageError", "Straight",
-    "Table", "Target", "TargetError", "Task", "Units", "UnknownNameError", "Zeros", "attribute",
-    "clean", "heat", "hookimpl", "load", "made_once", "new_figure", "page", "pick", "plugins",
-    "prepare",
+    "Agreement", "Analysis", "Archive", "Attribution", "Baseline", "BaselineAgreement",
+    "BaselineError", "BenchmarkCase", "Card", "Cat", "Constant", "Domain", "Example",
+    "ForwardError", "Game", "Given", "IGError", "IGWarning", "InputError", "Integral", "Layout",
+    "Loaded", "Mean", "Method", "Metric", "MissingFrameworkError", "ModelChangedWarning",
+    "ModelError", "NameClashError", "NoGradientError", "NonFiniteError", "NotConvergedError",
+    "NotConvergedWarning", "OutputError", "Pad", "Path", "Piecewise", "PluginError",
+    "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
+    "Selector", "Site", "Stack", "StorageError", "Straight", "Table", "Target", "TargetError",
+    "Task", "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "load",
+    "made_once", "new_figure", "page", "pick", "plugins", "prepare",
 ]  # fmt: skip
 
 TESTING = ["TOYS", "Check", "ConformanceError", "NotApplicable", "Subject", "Toy", "checks"]

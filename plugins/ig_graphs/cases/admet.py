@@ -14,14 +14,14 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ig_core import BenchmarkCase, InputError, Loaded, made_once
-from ig_graphs.cases.archives import Wheel
+from ig_core import Archive, BenchmarkCase, InputError, Loaded, made_once
 from ig_graphs.cases.molecules import both_ways
 
-WHEEL = Wheel(
+WHEEL = Archive(
     requirement="admet-ai==2.0.1",
     file="admet_ai-2.0.1-py3-none-any.whl",
     sha256="fef3527f637abb00d272cf824e8eef0136fe31ebde6c56881f1a8c02c0417806",
+    content="networks of ADMET-AI",
 )
 CHECKPOINT = "admet_ai/resources/models/admet_classification/model_{}.pt"
 MEMBERS = 5

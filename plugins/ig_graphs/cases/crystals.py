@@ -14,14 +14,14 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ig_core import BenchmarkCase, Loaded, attribute, made_once
-from ig_graphs.cases.archives import Wheel
+from ig_core import Archive, BenchmarkCase, Loaded, attribute, made_once
 from ig_graphs.cases.training import one_thread
 
-WHEEL = Wheel(
+WHEEL = Archive(
     requirement="chgnet==0.4.2",
     file="chgnet-0.4.2-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
     sha256="f60a3ed0dacc4657c511807eb1de44e12654e54d8f5a0cc483d1255564fb378a",
+    content="weights of CHGNet",
 )
 CHECKPOINT = "chgnet/pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"
 FAR, NEAR = 6.0, 3.0

@@ -13,15 +13,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ig_core import BenchmarkCase, Loaded, attribute, made_once
-from ig_graphs.cases.archives import Wheel
+from ig_core import Archive, BenchmarkCase, Loaded, attribute, made_once
 from ig_graphs.cases.molecules import learn, network, predicted
 from ig_graphs.cases.training import Tested, one_thread, trained
 
-WHEEL = Wheel(
+WHEEL = Archive(
     requirement="grakel==0.1.11",
     file="grakel-0.1.11-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
     sha256="f05f03c1ca23919bbb1e9d9132de4e1791e004cdd284a7e98d2897ac8495f0a7",
+    content="compounds of MUTAG",
 )
 FILES = ("A", "graph_indicator", "graph_labels", "node_labels")
 ELEMENTS = ("C", "N", "O", "F", "I", "Cl", "Br")

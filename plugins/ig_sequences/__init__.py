@@ -11,10 +11,26 @@
 from __future__ import annotations
 
 from ig_core import Analysis, Baseline, BenchmarkCase, Domain, hookimpl
+from ig_sequences.baselines import (
+    FeatureMean,
+    ForwardFill,
+    OtherSequences,
+    TimeMean,
+    TimeShuffled,
+)
 from ig_sequences.decay import Decay, attribution_decay
 from ig_sequences.domain import SequenceDomain
 
-__all__ = ["Decay", "SequenceDomain", "attribution_decay"]
+__all__ = [
+    "Decay",
+    "FeatureMean",
+    "ForwardFill",
+    "OtherSequences",
+    "SequenceDomain",
+    "TimeMean",
+    "TimeShuffled",
+    "attribution_decay",
+]
 
 
 @hookimpl
@@ -24,9 +40,7 @@ def ig_domains() -> list[type[Domain]]:
 
 @hookimpl
 def ig_baselines() -> list[type[Baseline]]:
-    from ig_sequences.baselines import FeatureMean, TimeMean
-
-    return [FeatureMean, TimeMean]
+    return [FeatureMean, TimeMean, ForwardFill, TimeShuffled, OtherSequences]
 
 
 @hookimpl

@@ -64,6 +64,155 @@ class TimeMean(Baseline):
         return [{n: x.mean(0, keepdim=True).expand_as(x) for n, x in example.inputs.items()}]
 
 
+class ForwardFill(Baseline):
+    """From step ``begin`` on nothing new arrives: the value before it is held.
+
+    What is explained is what the model learned after that moment; steps before it do not move and
+    get exactly 0. Use it for "what did the news of the last hour change", where the past is given.
+
+    >>> x = torch.tensor([[1.0], [2.0], [6.0]], dtype=torch.float64)
+    >>> options = {"domain": "sequences", "baseline": ForwardFill(begin=2)}
+    >>> ig.attribute(leaky, x, **options).scores.tolist()
+    [0.0, 0.0, 4.0]
+
+    Args:
+        begin: the first step that is filled, counted from 1 like the steps before it, or the
+            number of last steps that are filled, negative: -3 fills the last three, however long
+            a sequence is. By default all steps hold the first one.
+
+    Raises:
+        BaselineError: no whole number, or 0, before which there is no step to hold; when it is
+            used, more steps than the sequence has.
+    """
+
+    name = "forward-fill"
+    fits = ("sequences",)
+
+    def __init__(self, begin: int = 1) -> None:
+        if isinstance(begin, bool) or not isinstance(begin, int) or begin == 0:
+            raise BaselineError(
+                "begin is a whole number from 1, the steps that are kept, or a negative one, the "
+                f"last steps that are filled (got {begin!r})"
+            )
+        self.begin = begin
+
+    def starts(
+        self, example: Example, domain: Domain, generator: torch.Generator
+    ) -> Sequence[Mapping[str, Steps]]:
+        return [{n: self._filled(x) for n, x in example.inputs.items()}]
+
+    def _filled(self, x: Steps) -> Steps:
+        kept = self.begin if self.begin > 0 else len(x) + self.begin
+        if not 1 <= kept <= len(x):
+            raise BaselineError(
+                f"begin={self.begin} is out of range for a sequence of {len(x)} steps: from 1 to "
+                f"{len(x)}, or from {1 - len(x)} to -1 counted from its end"
+            )
+        filled = x.clone()
+        filled[kept:] = x[kept - 1]
+        return filled
+
+
+class TimeShuffled(Baseline):
+    """The sequence's own steps in other orders: what their order says is explained.
+
+    Level, spread and the features' relations stay those of the sequence; a model that only sums
+    over time gets a total of 0. The results of ``count`` orders are averaged, their spread is
+    reported. A sequence of one step has no other order and gets 0.
+
+    >>> x = torch.tensor([[1.0], [2.0], [6.0]], dtype=torch.float64)
+    >>> shuffled = TimeShuffled(count=4)
+    >>> result = ig.attribute(lambda x: x.sum((1, 2)), x, domain="sequences", baseline=shuffled)
+    >>> abs(result.delta) < 1e-12
+    True
+
+    Raises:
+        BaselineError: ``count`` is no whole number from 1.
+    """
+
+    name = "time-shuffled"
+    fits = ("sequences",)
+
+    def __init__(self, count: int = 8) -> None:
+        self.count = _count(count)
+
+    def starts(
+        self, example: Example, domain: Domain, generator: torch.Generator
+    ) -> Sequence[Mapping[str, Steps]]:
+        time = len(next(iter(example.inputs.values())))
+        orders = [torch.randperm(time, generator=generator) for _ in range(self.count)]
+        return [{n: x[order.to(x.device)] for n, x in example.inputs.items()} for order in orders]
+
+
+class OtherSequences(Baseline):
+    """Other real sequences: what sets this one apart from its like is explained.
+
+    The start that leaves no distribution that the model knows, also where a normalising layer
+    makes zeros meaningless. As Expected Gradients do (Erion et al. 2021, arXiv:1906.10670), the
+    results of ``count`` of them, drawn without putting back, are averaged; ``count=1`` is "another
+    sequence". Never the sequence itself, nor one that equals it. Where there are fewer, all are
+    taken.
+
+    Lengths may differ. Sequences are aligned at their ends, as memory is: of a longer one the
+    oldest steps are left out, of a shorter one the oldest value is held before it begins.
+
+    >>> x = torch.tensor([[1.0], [2.0], [6.0]], dtype=torch.float64)
+    >>> other = OtherSequences([torch.tensor([[4.0], [5.0]])], count=1)
+    >>> ig.attribute(leaky, x, domain="sequences", baseline=other).scores.tolist()
+    [-0.75, -1.0, 1.0]
+
+    Args:
+        data: the sequences to draw from: a list, or an array ``(batch, time, features)``; those
+            of the call by default.
+
+    Raises:
+        BaselineError: ``count`` is no whole number from 1; when it is used, there is no other
+            sequence, or the data have another number of features.
+    """
+
+    name = "other-sequences"
+    fits = ("sequences",)
+
+    def __init__(self, data: Any = None, count: int = 8) -> None:
+        self.data = None if data is None else _sequences(data)
+        self.count = _count(count)
+
+    def starts(
+        self, example: Example, domain: Domain, generator: torch.Generator
+    ) -> Sequence[Mapping[str, Steps]]:
+        pool = cast(SequenceDomain, domain).batch if self.data is None else self.data
+        [(name, x)] = example.inputs.items()
+        found: list[Mapping[str, Steps]] = []
+        for i in torch.randperm(len(pool), generator=generator).tolist():
+            other = _fitting(pool[i], x)
+            if not _equal(other, x):
+                found.append({name: _aligned(other, len(x))})
+            if len(found) == self.count:
+                break
+        if not found:
+            raise BaselineError(
+                f"the baseline {self.name!r} found no other sequence among {len(pool)}: explain "
+                "several at once, or pass OtherSequences(data) with some"
+            )
+        return found
+
+
+def _equal(one: Steps, other: Steps) -> bool:
+    return one.shape == other.shape and bool(torch.equal(one, other))
+
+
+def _aligned(x: Steps, time: int) -> Steps:
+    """A sequence in so many steps that end with its own: cut, or its oldest value held before."""
+    held = x[:1].expand(max(0, time - len(x)), -1)
+    return torch.cat([held, x[max(0, len(x) - time) :]])
+
+
+def _count(count: int) -> int:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise BaselineError(f"count must be a whole number of at least 1 (got {count!r})")
+    return count
+
+
 def _sequences(data: Any) -> list[Steps]:
     """Sequences that a user gave, each (time, features) in float64.
 

@@ -20,6 +20,7 @@ from ig_sequences.baselines import (
 )
 from ig_sequences.decay import Decay, attribution_decay
 from ig_sequences.domain import SequenceDomain
+from ig_sequences.view import heat_map, picture, table
 
 __all__ = [
     "Decay",
@@ -30,6 +31,9 @@ __all__ = [
     "TimeMean",
     "TimeShuffled",
     "attribution_decay",
+    "heat_map",
+    "picture",
+    "table",
 ]
 
 

@@ -134,7 +134,7 @@ class SequenceDomain(Domain):
 
     @classmethod
     def render(cls, attribution: Attribution, fmt: str = "text") -> str:
-        return view.strip(attribution) if fmt == "html" else super().render(attribution, fmt)
+        return view.drawing(attribution) if fmt == "html" else super().render(attribution, fmt)
 
     @contextmanager
     def prepared(self) -> Iterator[None]:

@@ -262,7 +262,7 @@ def test_steps_and_features_are_shown_by_name_and_escaped() -> None:
     page = result.to_html()
     assert "&lt;day 0&gt;" in page and "<day" not in page
     assert page.index("&lt;day 0&gt;") < page.index("&lt;day 1&gt;")
-    assert "wind &amp; sun: +5" in page
+    assert "wind &amp; sun, &lt;day 1&gt;: +4" in page
     assert "<day 0>" in result.to_text()
 
 

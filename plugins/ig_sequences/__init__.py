@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from ig_core import Analysis, Baseline, BenchmarkCase, Domain, hookimpl
+from ig_core import Analysis, Baseline, BenchmarkCase, Domain, Path, hookimpl
 from ig_sequences.baselines import (
     FeatureMean,
     ForwardFill,
@@ -20,6 +20,7 @@ from ig_sequences.baselines import (
 )
 from ig_sequences.decay import Decay, attribution_decay
 from ig_sequences.domain import SequenceDomain
+from ig_sequences.paths import TimeOrdered
 from ig_sequences.view import heat_map, picture, table
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "OtherSequences",
     "SequenceDomain",
     "TimeMean",
+    "TimeOrdered",
     "TimeShuffled",
     "attribution_decay",
     "heat_map",
@@ -45,6 +47,11 @@ def ig_domains() -> list[type[Domain]]:
 @hookimpl
 def ig_baselines() -> list[type[Baseline]]:
     return [FeatureMean, TimeMean, ForwardFill, TimeShuffled, OtherSequences]
+
+
+@hookimpl
+def ig_paths() -> list[type[Path]]:
+    return [TimeOrdered]
 
 
 @hookimpl

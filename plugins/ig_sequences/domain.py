@@ -22,10 +22,11 @@ from ig_core import (
     Rows,
     Selector,
     Target,
+    Task,
     Units,
     pick,
 )
-from ig_sequences import view
+from ig_sequences import paths, view
 
 Labels = Callable[[Float[Tensor, "time features"]], Sequence[str]]
 
@@ -131,6 +132,10 @@ class SequenceDomain(Domain):
         x, lengths = rows["x"], rows.sizes("x")
         run = self._by_length if self.lengths_name is None else self._outputs
         return rows.select(run(x, lengths))
+
+    def finish(self, task: Task, results: Sequence[Attribution]) -> Sequence[Attribution]:
+        """The results with what their path is complete for."""
+        return paths.told(task, results)
 
     @classmethod
     def render(cls, attribution: Attribution, fmt: str = "text") -> str:

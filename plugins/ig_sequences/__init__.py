@@ -18,23 +18,27 @@ from ig_sequences.baselines import (
     TimeMean,
     TimeShuffled,
 )
-from ig_sequences.decay import Decay, attribution_decay
+from ig_sequences.decay import Decay, Fit, attribution_decay
 from ig_sequences.domain import SequenceDomain
 from ig_sequences.paths import TimeOrdered
+from ig_sequences.sweeps import Sweep, sweep
 from ig_sequences.view import heat_map, picture, table
 
 __all__ = [
     "Decay",
     "FeatureMean",
+    "Fit",
     "ForwardFill",
     "OtherSequences",
     "SequenceDomain",
+    "Sweep",
     "TimeMean",
     "TimeOrdered",
     "TimeShuffled",
     "attribution_decay",
     "heat_map",
     "picture",
+    "sweep",
     "table",
 ]
 

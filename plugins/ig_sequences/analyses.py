@@ -10,7 +10,11 @@ from ig_sequences.decay import Decay, find_decay
 
 
 class AttributionDecay(Analysis):
-    """How fast a model's memory fades: options ``burn_in``, ``bootstrap`` and ``seed``."""
+    """How fast a model's memory fades.
+
+    Options ``burn_in``, ``bootstrap``, ``seed``, ``reduce`` and ``normalise`` are those of
+    :func:`ig_sequences.attribution_decay`.
+    """
 
     name = "attribution-decay"
     fits = ("sequences",)

@@ -1,0 +1,296 @@
+"""find_decay(): attributions of sequences in, one decay out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool
+
+from ig_core import Attribution, InputError
+from ig_sequences.decay import measures
+from ig_sequences.decay.fits import fitted
+from ig_sequences.decay.interval import interval
+from ig_sequences.decay.profile import (
+    Lags,
+    Profiles,
+    Reduce,
+    Row,
+    attributed,
+    common_lags,
+    gathered,
+    intervals_of,
+    lags_of,
+    moved,
+    units_of,
+)
+from ig_sequences.decay.result import Decay
+from ig_sequences.decay.slope import FLOOR, half_lives, rates, window
+from ig_sequences.decay.status import (
+    FEWEST_LAGS,
+    Evidence,
+    comes_back,
+    grows,
+    judged,
+)
+
+MOST_DRAWS = 100_000
+"""An interval needs no more."""
+
+Normalise = Literal["input", "sequence"] | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Side:
+    """The past or the future of some sequences, on common lags."""
+
+    amounts: Profiles
+    sensitivity: Profiles
+    jacobian: Profiles | None
+
+    @property
+    def reach(self) -> float:
+        """The largest mean attribution at a lag above 0."""
+        older = self.amounts.mean()[self.amounts.lags > 0]
+        return float(np.nanmax(older, initial=0.0))
+
+
+def check_options(burn_in: Any, bootstrap: Any, reduce: Any, normalise: Any) -> None:
+    """Refuse options that mean nothing.
+
+    Raises:
+        InputError: one of them.
+    """
+    for name, given in (("burn_in", burn_in), ("bootstrap", bootstrap)):
+        if isinstance(given, bool) or not isinstance(given, int) or given < 0:
+            raise InputError(f"{name} must be a whole number of at least 0 (got {given!r})")
+    if bootstrap > MOST_DRAWS:
+        raise InputError(f"bootstrap must be at most {MOST_DRAWS} resamples (got {bootstrap})")
+    if reduce not in ("abs-sum", "abs-of-sum"):
+        raise InputError(f"reduce must be 'abs-sum' or 'abs-of-sum' (got {reduce!r})")
+    if normalise not in (None, "input", "sequence"):
+        raise InputError(f"normalise must be 'input', 'sequence' or None (got {normalise!r})")
+
+
+def find_decay(
+    attributions: Sequence[Attribution],
+    *,
+    burn_in: int = 0,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    reduce: Reduce = "abs-sum",
+    normalise: Normalise = None,
+    gradients: Sequence[Attribution] | None = None,
+    notes: Sequence[str] = (),
+) -> Decay:
+    """The decay in attributions of sequences; failed ones are left out.
+
+    >>> import torch
+    >>> import ig_core as ig
+    >>> from ig_sequences.cases.closed_forms import LeakyIntegrator
+    >>> x = torch.ones(2, 30, 1).double()
+    >>> results = ig.attribute(LeakyIntegrator(0.5), x, domain="sequences")
+    >>> find_decay(results, bootstrap=0).half_life
+    1.0
+
+    Args:
+        attributions: of the domain ``"sequences"``.
+        burn_in, bootstrap, seed, reduce, normalise: as for :func:`attribution_decay`.
+        gradients: dF/dx at the same sequences, for ``Decay.jacobian``.
+        notes: more to tell with the result.
+
+    Raises:
+        InputError: no step is left, or no step has any attribution.
+    """
+    check_options(burn_in, bootstrap, reduce, normalise)
+    kept = [number for number, a in enumerate(attributions) if a.status != "failed"]
+    used = [attributions[number] for number in kept]
+    slopes = None if gradients is None else [gradients[number] for number in kept]
+    past = _side(used, slopes, burn_in, reduce, normalise, future=False)
+    future = _side(used, slopes, burn_in, reduce, normalise, future=True)
+    if past is None:
+        raise InputError(
+            f"no step is left of {len(attributions)} sequences after burn_in={burn_in}; pass "
+            "longer sequences"
+        )
+    top = max(float(np.nanmax(past.amounts.mean(), initial=0.0)), future.reach if future else 0.0)
+    if not top > 0:
+        unknown = normalise == "input" and not any("moved" in a.display for a in used)
+        raise InputError(
+            "normalise='input' needs to know how far every step moved, which these results do not "
+            "tell: explain the sequences again"
+            if unknown
+            else "no step has any attribution: the output does not depend on these sequences, or "
+            "they equal the baseline"
+        )
+    both = future is not None and future.reach > FLOOR * top
+    told = [*notes, *_remarks(attributions, used, both)]
+    left_out = len(attributions) - len(used)
+    missed = any(a.status in ("failed", "budget") for a in attributions)
+    decay = _decay(past, bootstrap, seed, int(both and past.reach > FLOOR * top), used)
+    decay = replace(decay, left_out=left_out, notes=(*told, *decay.notes))
+    if future is not None and both:
+        other = replace(_decay(future, bootstrap, seed, 0, used), left_out=left_out)
+        decay = replace(decay, future=replace(other, status="not_converged") if missed else other)
+    return replace(decay, status="not_converged") if missed else decay
+
+
+def _side(
+    attributions: Sequence[Attribution],
+    gradients: Sequence[Attribution] | None,
+    burn_in: int,
+    reduce: Reduce,
+    normalise: Normalise,
+    *,
+    future: bool,
+) -> Side | None:
+    """One side of the sequences that have any of it; None where none has."""
+    cuts = [lags_of(a, burn_in=burn_in, future=future) for a in attributions]
+    chosen = [i for i, (lags, _) in enumerate(cuts) if len(lags)]
+    if not chosen:
+        return None
+    unit = units_of([attributions[i] for i in chosen])
+    common = common_lags([cuts[i][0] for i in chosen], unit)
+
+    def table(values: Sequence[Lags]) -> Profiles:
+        rows = [Row(cuts[i][0], v[cuts[i][1]]) for i, v in zip(chosen, values, strict=True)]
+        return gathered(rows, common, unit)
+
+    used = [attributions[i] for i in chosen]
+    amounts = [attributed(a, reduce) for a in used]
+    per_moved = [own / moved(a) for own, a in zip(amounts, used, strict=True)]
+    if normalise == "sequence":
+        amounts = [own / (own.sum() or np.nan) for own in amounts]
+    known = [] if gradients is None else [gradients[i] for i in chosen]
+    return Side(
+        amounts=table(per_moved if normalise == "input" else amounts),
+        sensitivity=table(per_moved),
+        jacobian=table([_gradient(a) for a in known]) if known else None,
+    )
+
+
+def _gradient(attribution: Attribution) -> Lags:
+    if attribution.status == "failed":
+        return np.full(len(attribution.tensors["x"]), np.nan)
+    return attributed(attribution, "abs-sum")
+
+
+def _decay(
+    side: Side, bootstrap: int, seed: int, begin: int, attributions: Sequence[Attribution]
+) -> Decay:
+    """Every measure of one side, whose first ``begin`` lags are shown but not measured."""
+    amounts = side.amounts
+    lags, whole = amounts.lags, amounts.mean()
+    reached: Bool[np.ndarray, " lags"] = amounts.count > 0
+    end = begin + int(np.argmin(np.append(reached[begin:], False)))
+    part = slice(begin, end)
+    own, mean, count = lags[part], whole[part], amounts.count[part]
+    first, last = bounds = window(whole[:end], begin)
+    usable = slice(first, last + 1)
+    fits = fitted(lags[usable], whole[usable]) if last + 1 - first >= FEWEST_LAGS else {}
+    found, r2 = rates(lags[usable], whole[None, usable])
+    half_life = float(half_lives(found)[0])
+    crossing = measures.crossing(own, mean, count)
+    limits = interval(Profiles(lags[usable], amounts.values[:, usable]), bootstrap, seed)
+    evidence = Evidence(
+        profiles=Profiles(own, amounts.values[:, part]),
+        mean=mean,
+        window=(first - begin, last - begin),
+        span=float(lags[last] - lags[first]) + intervals_of(lags[usable]),
+        half_life=half_life,
+        interval=limits,
+        crossing=crossing,
+        fits=fits,
+    )
+    jacobian = side.jacobian
+    return Decay(
+        half_life=half_life,
+        interval=limits,
+        status=judged(evidence),
+        lags=lags,
+        unit=units_of(attributions),
+        profile=whole,
+        count=amounts.count,
+        geometric=amounts.geometric(),
+        quartiles=amounts.quartiles(),
+        sensitivity=side.sensitivity.mean(),
+        jacobian=None if jacobian is None else jacobian.mean(),
+        window=bounds,
+        r2=float(r2[0]),
+        bow=fits["exponential"].bow if "exponential" in fits else math.nan,
+        crossing=crossing,
+        half_mass=measures.half_mass(own, mean),
+        mean_lag=measures.mean_lag(own, mean),
+        peak_lag=float(own[mean.argmax()]),
+        after_peak=measures.after_peak(lags, whole, bounds, FEWEST_LAGS),
+        fits=fits,
+        sequences=len(amounts.values),
+        notes=tuple(_shown(evidence)),
+    )
+
+
+def _shown(evidence: Evidence) -> list[str]:
+    """What a status alone does not say of one side."""
+    told = []
+    if grows(evidence):
+        first, last = evidence.window
+        by = evidence.mean[last] / evidence.mean[first]
+        told.append(
+            f"attribution grows with the lag, {by:.3g}-fold over these: the newest steps count "
+            "least, as where a gate holds its state and lets little in"
+        )
+    if share := comes_back(evidence):
+        told.append(f"after a silence, older lags hold {100 * share:.3g} % of the attribution")
+    if len(evidence.fits) > 1:
+        best = min(evidence.fits.values(), key=lambda fit: fit.aicc)
+        line = evidence.fits.get("exponential")
+        if line is not None and best.aicc < line.aicc - 2:
+            told.append(
+                f"AICc is lower by {line.aicc - best.aicc:.3g} for the {best.name} curve (a flag: "
+                "neighbouring lags depend on each other)"
+            )
+    return told
+
+
+def _remarks(
+    attributions: Sequence[Attribution], used: Sequence[Attribution], both: bool
+) -> list[str]:
+    """What these attributions say of every lag in them."""
+    told = []
+    missed = [a for a in attributions if a.status == "budget"]
+    if missed:
+        worst = max(missed, key=_relative)
+        told.append(
+            f"{len(missed)} of {len(attributions)} attributions missed their tolerance; the "
+            f"largest residual of these is {worst.residual:.2e}, {_relative(worst):.2g} of "
+            "F(x) - F(x')"
+        )
+    if len(used) < len(attributions):
+        failed = next(a for a in attributions if a.status == "failed")
+        told.append(
+            f"{len(attributions) - len(used)} of {len(attributions)} attributions failed and are "
+            f"left out: {failed.reason}"
+        )
+    if any(a.status == "one_shot" for a in used):
+        told.append("the method promises no sum, so that its completeness cannot be checked")
+    if any(str(a.display.get("output", "")).startswith("mean") for a in used):
+        told.append(
+            "the explained number is a mean over steps: a lag counts from the sequence's end, "
+            "which is not how long a step was remembered; step='middle' explains one step"
+        )
+    elif any(a.display.get("bidirectional") and "step" not in a.display for a in used):
+        told.append(
+            "the model also reads backwards: what it read so, and explains at the end, has not "
+            "been remembered that long; step='middle' gives a past and a future side"
+        )
+    if both:
+        told.append("steps on both sides count: lag 0 belongs to both, and neither is fitted to it")
+    return told
+
+
+def _relative(attribution: Attribution) -> float:
+    off = abs(attribution.residual)
+    return off / abs(attribution.delta) if attribution.delta else off

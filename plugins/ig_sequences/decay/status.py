@@ -1,0 +1,162 @@
+"""The status of a decay: which kind of memory the profile shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ig_sequences.decay.fits import Fit
+from ig_sequences.decay.profile import Lags, Profiles
+from ig_sequences.decay.slope import FLOOR
+
+FEWEST_LAGS = 5
+"""A slope over fewer lags is not taken for a half-life."""
+
+FEW_SEQUENCES = 8
+"""With so few sequences or fewer the bootstrap interval is known to be too narrow."""
+
+STRAIGHT = 0.95
+"""R2 of a line."""
+
+BENT = 0.5
+"""A larger bow is no line."""
+
+ABRUPT = 1e-3
+"""A memory that ends above this part of its peak ends abruptly."""
+
+LEAST_FALL = 0.05
+"""Attribution that falls by less than this part does not fade."""
+
+CLEARLY_BETTER = 10.0
+"""So much smaller must AICc be before a power law is spoken of."""
+
+STANDARD_ERRORS = 2.0
+"""A peak away from lag 0 must stand out by so many, or it may be noise of few sequences."""
+
+DecayStatus = Literal[
+    "exponential", "non_exponential", "power_like", "delayed_peak", "echo", "finite_window",
+    "censored", "no_decay", "too_short", "not_converged",
+]  # fmt: skip
+
+MEANING: Mapping[DecayStatus, str] = {
+    "exponential": "ln a(k) falls along a line, and the half-life agrees with the first crossing",
+    "non_exponential": "ln a(k) is no line: it bends, or few sequences leave noise; see the plot",
+    "power_like": "ln a(k) falls along a line over ln(1 + k), not over k: each doubling takes "
+    "longer than the last, and the half-life depends on the lags that were seen",
+    "delayed_peak": "old steps matter more than the newest; the slope mixes the rise and the fall",
+    "echo": "one past moment, at peak_lag, holds most of it, or some comes back after a silence; "
+    "a half-life does not describe that",
+    "finite_window": "the memory ends abruptly; its last lag, in window, describes it",
+    "censored": "the half-life exceeds the lags that were seen: it is extrapolated",
+    "no_decay": "nothing fades over these lags; pass longer sequences",
+    "too_short": f"fewer than {FEWEST_LAGS} lags can be used; pass longer sequences",
+    "not_converged": "some attributions missed their tolerance or failed; raise budget or tol",
+}
+"""What each status means for the half-life, and what to do."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evidence:
+    """What a status is judged by: one side of the profile, from the first lag that counts."""
+
+    profiles: Profiles
+    mean: Lags
+    window: tuple[int, int]
+    span: float
+    half_life: float
+    interval: tuple[float, float]
+    crossing: float
+    fits: Mapping[str, Fit]
+
+
+def judged(seen: Evidence) -> DecayStatus:
+    """The first status of those in :data:`MEANING` that holds, completeness aside."""
+    first, last = seen.window
+    top = float(seen.mean.max())
+    if grows(seen):
+        return "no_decay"
+    if comes_back(seen) > 0:
+        return "echo"
+    if _late(seen):
+        return "echo" if _narrow(seen.mean) else "delayed_peak"
+    if last + 1 < len(seen.mean) and seen.mean[last] > ABRUPT * top:
+        return "finite_window"
+    if last + 1 - first < FEWEST_LAGS:
+        return "too_short"
+    if seen.span * math.log(2) / seen.half_life < LEAST_FALL:
+        return "no_decay"
+    if seen.half_life > seen.span:
+        return "censored"
+    return _shape(seen)
+
+
+def grows(seen: Evidence) -> bool:
+    """Whether attribution rises with the lag, up to about the oldest step."""
+    first, last = seen.window
+    peak = int(seen.mean.argmax())
+    return (
+        math.isinf(seen.half_life)
+        and last + 1 - first >= FEWEST_LAGS
+        and peak >= 0.9 * (len(seen.mean) - 1)
+        and last + 1 - first > len(seen.mean) / 2
+    )
+
+
+def comes_back(seen: Evidence) -> float:
+    """The share of attribution beyond a silence that follows the window; 0 if it is no more than
+    a trace."""
+    beyond = seen.mean[seen.window[1] + 1 :]
+    share = float(beyond.sum() / seen.mean.sum())
+    return share if share > ABRUPT and bool((beyond <= FLOOR * seen.mean.max()).any()) else 0.0
+
+
+def _late(seen: Evidence) -> bool:
+    """Whether an older lag clearly holds more than twice the newest."""
+    peak = int(seen.mean.argmax())
+    if not peak or not seen.mean[0] < seen.mean[peak] / 2:
+        return False
+    excess = seen.profiles.values[:, peak] - 2 * seen.profiles.values[:, 0]
+    excess = excess[~np.isnan(excess)]
+    if len(excess) < 2:
+        return len(seen.profiles.values) < 2
+    error = float(excess.std(ddof=1)) / math.sqrt(len(excess))
+    return float(excess.mean()) > STANDARD_ERRORS * error
+
+
+def _narrow(mean: Lags) -> bool:
+    """Whether one moment holds most: twice the width of the peak at half of its height."""
+    peak = int(mean.argmax())
+    low = np.flatnonzero(mean < mean[peak] / 2)
+    begin = int(low[low < peak].max(initial=-1)) + 1
+    end = int(low[low > peak].min(initial=len(mean))) - 1
+    width = end + 1 - begin
+    near = mean[max(peak - width, 0) : peak + width + 1].sum()
+    return width <= max(3, peak / 2) and bool(near > mean.sum() / 2)
+
+
+def _shape(seen: Evidence) -> DecayStatus:
+    """Line over lags, line over ln(1 + k), or neither."""
+    line, power = seen.fits.get("exponential"), seen.fits.get("power")
+    # An interval without end says that noise could be all that fades.
+    fades = not math.isinf(seen.interval[1])
+    agreed = seen.half_life / 2 <= seen.crossing <= seen.half_life * 2
+    if line is not None and _straight(line) and agreed and fades:
+        return "exponential"
+    if (
+        line is not None
+        and power is not None
+        and fades
+        and _straight(power)
+        and line.bow > BENT
+        and power.aicc < line.aicc - CLEARLY_BETTER
+    ):
+        return "power_like"
+    return "non_exponential"
+
+
+def _straight(fit: Fit) -> bool:
+    return fit.r2 >= STRAIGHT and abs(fit.bow) <= BENT

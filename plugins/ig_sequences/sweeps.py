@@ -1,0 +1,209 @@
+"""Sweeps: the half-life against a parameter of the network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ig_core import IGError, InputError, Table, page
+from ig_sequences.decay import Decay, attribution_decay
+from ig_sequences.decay.result import NUMBERS
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sweep:
+    """A measure of memory at each value of a parameter.
+
+    ``decays`` holds None where a model could not be made or explained, and ``errors`` then says
+    why; it is empty elsewhere. ``theory`` is what the measure should be, NaN where none is known.
+    """
+
+    parameter: str
+    values: Sequence[float]
+    decays: Sequence[Decay | None]
+    errors: Sequence[str]
+    measure: str = "half_life"
+    theory: Float[np.ndarray, " values"] | None = None
+
+    @property
+    def measured(self) -> Float[np.ndarray, " values"]:
+        """The measure at every value; NaN where there is no decay."""
+        return self._numbers(self.measure)
+
+    @property
+    def half_lives(self) -> Float[np.ndarray, " values"]:
+        """The half-life by slope at every value; NaN where there is no decay."""
+        return self._numbers("half_life")
+
+    def table(self) -> Table:
+        """One value a row; it also writes itself as CSV."""
+        columns = [self.parameter, self.measure]
+        low_high = self.measure == "half_life"
+        columns += ["low", "high"] if low_high else []
+        columns += ["theory"] if self.theory is not None else []
+        rows: list[Sequence[str | float]] = []
+        for number, (value, decay) in enumerate(zip(self.values, self.decays, strict=True)):
+            row: list[str | float] = [value, float(self.measured[number])]
+            if low_high:
+                row += (math.nan, math.nan) if decay is None else decay.interval
+            if self.theory is not None:
+                row.append(float(self.theory[number]))
+            rows.append([*row, self.errors[number] if decay is None else decay.status])
+        return Table([*columns, "status"], rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values; NaN and infinity become None."""
+        return {
+            "parameter": self.parameter,
+            "measure": self.measure,
+            "values": [_plain(value) for value in self.values],
+            "measured": [_plain(value) for value in self.measured.tolist()],
+            "theory": None if self.theory is None else [_plain(v) for v in self.theory.tolist()],
+            "errors": list(self.errors),
+            "decays": [None if decay is None else decay.to_dict() for decay in self.decays],
+        }
+
+    def to_text(self) -> str:
+        """The table as plain text."""
+        return self.table().to_text()
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Plot and table as a self-contained page; also written to ``path`` if given.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        from ig_sequences import view
+
+        return page(f"{self.measure} against {self.parameter}", view.sweep_html(self), path=path)
+
+    def plot(self) -> Any:
+        """A matplotlib figure: the measure with its interval, and the theory as a line.
+
+        Raises:
+            MissingFrameworkError: matplotlib is not installed.
+        """
+        from ig_sequences import view
+
+        return view.sweep(self)
+
+    def __repr__(self) -> str:
+        told = ", ".join(
+            f"{value:g}: {found:.4g}"
+            for value, found in zip(self.values, self.measured.tolist(), strict=True)
+        )
+        return f"Sweep({self.measure} by {self.parameter}: {told})"
+
+    def _numbers(self, name: str) -> Float[np.ndarray, " values"]:
+        return np.array([math.nan if d is None else float(getattr(d, name)) for d in self.decays])
+
+
+def sweep(
+    make_model: Callable[[float], Any],
+    values: Sequence[float],
+    x: Any,
+    target: Any = None,
+    *,
+    parameter: str = "value",
+    theory: Callable[[float], float] | None = None,
+    measure: str = "half_life",
+    progress: bool | Callable[[Any], None] | None = None,
+    **options: Any,
+) -> Sweep:
+    """How memory responds to a parameter of the network: one decay for each of its values.
+
+    >>> import math, torch
+    >>> from ig_sequences.cases.closed_forms import LeakyIntegrator
+    >>> x = torch.ones(2, 100, 1).double()
+    >>> found = sweep(
+    ...     LeakyIntegrator, [0.5, 0.8, 0.9], x, parameter="leak", baseline=0.0,
+    ...     theory=lambda leak: math.log(0.5) / math.log(leak),
+    ... )
+    >>> found.half_lives.round(4).tolist(), found.theory.round(4).tolist()
+    ([1.0, 3.1063, 6.5788], [1.0, 3.1063, 6.5788])
+
+    Args:
+        make_model: the model of a value; it is called once for each, in order.
+        values: of the parameter, finite numbers.
+        x: the sequences that all models explain.
+        target: as for :func:`attribution_decay`.
+        parameter: what the values are called.
+        theory: what the measure should be at a value, where that is known.
+        measure: the number of a :class:`Decay` that is swept: ``"half_life"``, ``"crossing"``,
+            ``"half_mass"``, ``"mean_lag"``, ``"peak_lag"``, ``"after_peak"``, ``"r2"`` or
+            ``"bow"``.
+        progress: True for a bar over the values, or a function that each call of
+            :func:`ig_core.attribute` tells its progress.
+        **options: of :func:`attribution_decay`.
+
+    A value whose model cannot be made or explained is a point with its error; the others go on.
+
+    Raises:
+        InputError: no values, a value that is no finite number, an unknown measure, or not one
+            value could be measured.
+    """
+    chosen = [_number(value) for value in values]
+    if not chosen:
+        raise InputError("a sweep needs at least one value (got none)")
+    if measure not in NUMBERS:
+        raise InputError(f"measure must be one of {', '.join(NUMBERS)} (got {measure!r})")
+    if not callable(make_model):
+        raise InputError(f"make_model must be a function of a value (got {make_model!r:.80})")
+    if callable(progress):
+        options["progress"] = progress
+    decays: list[Decay | None] = []
+    errors: list[str] = []
+    for value in _shown(chosen, parameter) if progress is True else chosen:
+        decay, error = _point(make_model, value, x, target, options)
+        decays.append(decay)
+        errors.append(error)
+    if not any(decays):
+        raise InputError(f"no value of {parameter} could be measured; the first: {errors[0]}")
+    return Sweep(
+        parameter=parameter,
+        values=tuple(chosen),
+        decays=tuple(decays),
+        errors=tuple(errors),
+        measure=measure,
+        theory=None if theory is None else np.array([float(theory(value)) for value in chosen]),
+    )
+
+
+def _point(
+    make_model: Callable[[float], Any], value: float, x: Any, target: Any, options: dict[str, Any]
+) -> tuple[Decay | None, str]:
+    """The decay at one value, or what went wrong."""
+    try:
+        model = make_model(value)
+    except Exception as error:  # the user's own code may raise anything
+        return None, f"no model: {type(error).__name__}: {error}"
+    try:
+        return attribution_decay(model, x, target, **options), ""
+    except IGError as error:
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _shown(values: Sequence[float], parameter: str) -> Iterator[float]:
+    from rich.progress import track
+
+    yield from track(values, description=parameter)
+
+
+def _number(value: Any) -> float:
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise InputError(f"the values of a sweep are finite numbers (got {value!r})")
+    return found
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from ig_core import Analysis, Baseline, BenchmarkCase, Domain, Path, hookimpl
+from ig_core import Analysis, Baseline, BenchmarkCase, Domain, Method, Path, hookimpl
 from ig_sequences.baselines import (
     FeatureMean,
     ForwardFill,
@@ -20,16 +20,20 @@ from ig_sequences.baselines import (
 )
 from ig_sequences.decay import Decay, Fit, attribution_decay
 from ig_sequences.domain import SequenceDomain
+from ig_sequences.methods import Energy, Occlusion, Recency
 from ig_sequences.paths import TimeOrdered
 from ig_sequences.sweeps import Sweep, sweep
 from ig_sequences.view import heat_map, picture, table
 
 __all__ = [
     "Decay",
+    "Energy",
     "FeatureMean",
     "Fit",
     "ForwardFill",
+    "Occlusion",
     "OtherSequences",
+    "Recency",
     "SequenceDomain",
     "Sweep",
     "TimeMean",
@@ -56,6 +60,11 @@ def ig_baselines() -> list[type[Baseline]]:
 @hookimpl
 def ig_paths() -> list[type[Path]]:
     return [TimeOrdered]
+
+
+@hookimpl
+def ig_methods() -> list[type[Method]]:
+    return [Occlusion, Recency, Energy]
 
 
 @hookimpl

@@ -2,14 +2,13 @@
 
 import math
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import ig_core as ig
-from ig_sequences import Decay, attribution_decay
+from ig_sequences import attribution_decay
 from ig_sequences.analyses import AttributionDecay
 from ig_sequences.cases.closed_forms import LeakyIntegrator
 from ig_sequences.decay import MEANING, find_decay
@@ -239,13 +238,3 @@ def test_the_analysis_is_registered_and_finds_the_same() -> None:
     direct = from_zero(LeakyIntegrator(0.8), ones())
     assert found().find(results, burn_in=0).half_life == direct.half_life
     assert "half_life=3.106" in repr(direct)
-
-
-@pytest.mark.parametrize("weight", [0.8**LAG, LAG == 10, LAG < 12])
-def test_the_plot_shows_profile_and_line_where_there_is_one(weight: Tensor, tmp_path: Path) -> None:
-    found: Decay = from_zero(Lags(weight), ones())
-    figure = found.plot()
-    drawn = figure.axes[0].get_lines()
-    assert len(drawn) == 1 + math.isfinite(found.half_life)
-    assert drawn[0].get_ydata() == pytest.approx(found.profile[found.profile > 0])
-    figure.savefig(tmp_path / "decay.png")

@@ -1,14 +1,20 @@
-"""The templates of the sequence plugin, with autoescape on everywhere."""
+"""The templates of the sequence plugin, with autoescape on everywhere, and figures inside pages."""
 
 from __future__ import annotations
 
+import base64
+import io
 import math
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ig_core import clean
+from ig_core import MissingFrameworkError, clean
+
+if TYPE_CHECKING:
+    from ig_sequences.decay import Decay
 
 
 def signed(value: float, digits: int = 3) -> str:
@@ -39,3 +45,23 @@ def _environment() -> Environment:
 def rendered(template: str, **values: Any) -> str:
     """A template, filled in; every value is escaped but what is HTML already."""
     return _environment().get_template(template).render(values)
+
+
+def image(figure: Callable[[Any], Any], finding: Any) -> str:
+    """The figure of a finding as the source of an ``img``; empty where matplotlib is missing."""
+    try:
+        drawn = figure(finding)
+    except MissingFrameworkError:
+        return ""
+    file = io.BytesIO()
+    drawn.savefig(file, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def told(decay: Decay) -> str:
+    """A half-life in words, with its interval."""
+    if math.isnan(decay.half_life):
+        return "no half-life"
+    low, high = decay.interval
+    known = f" (95 %: {low:.3g} to {high:.3g})" if not math.isnan(low) else ""
+    return f"half-life {decay.half_life:.3g} {decay.unit}{known}"

@@ -20,6 +20,8 @@ from ig_sequences.baselines import (
 )
 from ig_sequences.decay import Decay, Fit, attribution_decay
 from ig_sequences.domain import SequenceDomain
+from ig_sequences.faithfulness import Faithfulness, faithfulness
+from ig_sequences.margins import margin, margins
 from ig_sequences.methods import Energy, Occlusion, Recency
 from ig_sequences.paths import TimeOrdered
 from ig_sequences.sweeps import Sweep, sweep
@@ -28,6 +30,7 @@ from ig_sequences.view import heat_map, picture, table
 __all__ = [
     "Decay",
     "Energy",
+    "Faithfulness",
     "FeatureMean",
     "Fit",
     "ForwardFill",
@@ -40,7 +43,10 @@ __all__ = [
     "TimeOrdered",
     "TimeShuffled",
     "attribution_decay",
+    "faithfulness",
     "heat_map",
+    "margin",
+    "margins",
     "picture",
     "sweep",
     "table",

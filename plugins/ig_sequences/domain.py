@@ -2,140 +2,268 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from ig_core import (
     Attribution,
     Domain,
     Example,
     InputError,
-    OutputError,
+    Layout,
     Pad,
     Rows,
     Selector,
+    Stack,
     Target,
     Task,
     Units,
-    pick,
 )
-from ig_sequences import paths, view
+from ig_sequences import given, paths, view
+from ig_sequences.call import Call, Given, has, refuse_unknown, state_parameter
+from ig_sequences.readout import Readout, Step, checked_step, places, select, words
+from ig_sequences.recurrent import (
+    cudnn_differentiable,
+    forgetful,
+    on_cuda,
+    recurrent_in,
+    widths_checked,
+    without_cudnn,
+)
 
 Labels = Callable[[Float[Tensor, "time features"]], Sequence[str]]
+
+ROOM = 2**14
+"""Steps of all rows in one pass, at most."""
+
+MOST_SHOWN = 2**16
+"""Numbers of a sequence that a result keeps for its views, at most."""
+
+X, PLACE, TIMES, STATE, EXTRA = "x", "place", "times", "state.", "extra."
+"""Tensors of an example; extra arguments have a prefix, so that no name of theirs is taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One sequence (time, features) and what belongs to it."""
+
+    x: Float[Tensor, "time features"]
+    context: Mapping[str, Tensor]
+    place: int | None
 
 
 class SequenceDomain(Domain):
     """A recurrent (or any other) model of sequences that may differ in length.
 
-    A tensor or array ``(time, features)`` is one sequence; ``(batch, time, features)`` or a list of
-    sequences is a batch. The model gets ``(rows, time, features)``, padded with zeros at the end,
-    and the true lengths (int64, on the CPU, as ``pack_padded_sequence`` wants them) if it has a
-    parameter for them. If it has none, padding would change its answer: it then runs once per
-    distinct length, on rows cut to that length.
+    A tensor or array ``(time, features)`` is one sequence; ``(batch, time, features)``, a list of
+    sequences, a nested tensor or a ``PackedSequence`` is a batch. ``axes`` says in which order
+    tensors and model have these dimensions. Values are always ``(time, features)``, and baselines
+    are given like that.
+
+    No answer ever comes from padding. The model gets ``(rows, time, features)``, padded with zeros
+    at the end, and the true lengths (int64, on the CPU, as ``pack_padded_sequence`` wants them) if
+    it has a parameter for them; a bare ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` gets a
+    ``PackedSequence``. Any other model runs once per distinct length, on rows cut to that length;
+    so does one that is given lengths but is seen to answer from its padding (short rows are run
+    alone to compare), and its results say so in ``reason``.
+
+    A bare ``nn.RNNBase`` is read at its last step unless told otherwise. If it is bidirectional,
+    that is the last state of each direction (forward at the end, backward at the beginning), as
+    ``h_n`` has them; ``step=-1`` reads its output at the end, where the way back has only begun.
+
+    Tensors that modules keep in attributes or buffers, such as the hidden state of a stateful
+    model, are put back before every pass: each begins with those that the call found.
 
     Args:
-        lengths: true lengths of a padded ``(batch, time, features)`` tensor.
+        axes: the letters n (batch), t (time) and f (features) in the order in which the model
+            reads them: ``"ntf"`` for batch-first, ``"tnf"`` for time-first, ``"nft"`` for
+            convolutions, ``"nt"`` or ``"tn"`` if a step is a single number. Sequences are given in
+            this order too, single ones without n. Found from ``batch_first`` of a bare RNN, and
+            ``"ntf"`` for other models.
+        lengths: ``(batch,)`` true lengths of a padded tensor.
         lengths_name: the model's parameter for lengths, used if its ``forward`` has it.
-        output: which part of a tuple or dict to explain: key, position or function.
-        step: ``"last"`` for a model that answers ``(rows, time, ...)``: take every row's own last
-            step.
-        labels: names of the steps of one sequence; ``t=0`` (the oldest) and so on by default.
+        times: ``(batch, time)`` (in the order of ``axes``), or a list of ``(time,)``: when each
+            step was, never going back. It goes to the model if that has a parameter for it,
+            padded with each sequence's last time, and is kept in the results either way.
+        times_name: the model's parameter for times.
+        state: the first hidden state as torch has it: ``(layers x directions, batch, hidden)``, or
+            a pair ``(h0, c0)`` for an LSTM. It does not move along the path.
+        state_name: the model's parameter for it, two for a pair that is taken apart; found among
+            hx, h0, h_0, hidden, state, initial_state, or as h0 and c0.
+        per_example: extra arguments by name, one per sequence: the rows of a tensor
+            ``(batch, ...)``, which the model gets rows first, or the items of a list, whose first
+            dimension may be ragged (the inputs of a decoder, say), which it gets in the order of
+            ``axes``; of unlike lengths they are never padded, but run apart. A single sequence has
+            its own value without a batch dimension.
+        shared: extra arguments by name, the same for all.
+        packed: whether the model reads a ``PackedSequence``; found for a bare RNN.
+        output: which part of a tuple or dict to explain: key, position or function. A part that is
+            a ``PackedSequence`` is padded first.
+        step: which output in time to explain, for a model that answers at every step (in the order
+            of ``axes``, whatever stands for f): ``"last"``, ``"middle"``, ``"mean"``, a whole
+            number (below 0 from each sequence's own end) or a list with one for each sequence.
+            None for one answer per sequence, or for a target such as ``(step, class)``.
+        labels: names of the steps of one sequence, a function of its ``(time, features)``; ``t=0``
+            (the oldest) and so on by default.
         feature_names: names of the features, for views.
     """
 
     name = "sequences"
     extra = "ig-core[sequences]"
-    layouts = {"x": Pad(capacity=2**14)}  # noqa: RUF012
 
     def __init__(
         self,
         model: Any,
         *,
+        axes: str | None = None,
         lengths: Int[Tensor, " batch"] | Sequence[int] | None = None,
         lengths_name: str = "lengths",
+        times: Any = None,
+        times_name: str = "times",
+        state: Any = None,
+        state_name: str | tuple[str, str] | None = None,
+        per_example: Mapping[str, Any] | None = None,
+        shared: Mapping[str, Any] | None = None,
+        packed: bool | None = None,
         output: Selector = None,
-        step: Literal["last"] | None = None,
+        step: Step = None,
         labels: Labels | None = None,
         feature_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(model)
         self.batch: tuple[Tensor, ...] = ()
         """All sequences of the present call, each (time, features), for baselines made of them."""
-        if step not in (None, "last"):
-            raise InputError(f"step must be 'last' or None (got {step!r})")
-        if isinstance(model, nn.RNNBase) and not model.batch_first:
-            raise InputError(
-                f"{type(model).__name__} reads (time, rows, features), but gets (rows, time, "
-                "features): construct it with batch_first=True, or wrap it in a module that "
-                "transposes"
-            )
-        takes_lengths = lengths_name in _parameters(model)
-        if lengths_name != "lengths" and not takes_lengths:
-            raise InputError(
-                f"{type(model).__name__} has no parameter {lengths_name!r} "
-                f"(its parameters: {', '.join(_parameters(model)) or 'unknown'})"
-            )
-        self.lengths = lengths
-        self.lengths_name = lengths_name if takes_lengths else None
-        self.output = output
-        self.step = step
+        bare = isinstance(model, nn.RNNBase)
+        self.axes = _axes(model, axes)
+        self.lengths, self.times, self.state = lengths, times, state
+        self.per_example = given.mapping("per_example", per_example)
+        self.shared = given.mapping("shared", shared)
+        if clash := sorted(self.per_example.keys() & self.shared.keys()):
+            raise InputError(f"{clash} are both in per_example and in shared; leave them in one")
+        refuse_unknown(model, "per_example", self.per_example)
+        refuse_unknown(model, "shared", self.shared)
+        self.packed = bare if packed is None else packed
+        if self.packed and self.axes not in ("ntf", "tnf"):
+            raise InputError(f"packed sequences have features last (got axes={self.axes!r})")
+        self.step = checked_step("last" if bare and step is None and output is None else step)
         self.labels = labels
         self.feature_names = feature_names
+        self.states = len(state) if isinstance(state, (tuple, list)) else int(state is not None)
+        self.call = Call(
+            model,
+            Readout(self.step, self.axes),
+            lengths_name=_named(model, lengths_name, "lengths"),
+            times_name=_named(model, times_name, "times"),
+            state_name=state_parameter(model, state_name, self.states) if self.states else None,
+            packed=self.packed,
+            output=output,
+            shared=self.shared,
+        )
+        self.both_ends = self.step == "last" and bare and output is None and model.bidirectional
+        self.layouts: dict[str, Layout] = {X: Pad(capacity=ROOM), PLACE: Stack()}
+        self.layouts |= {TIMES: Pad(capacity=ROOM), STATE + "0": Stack(), STATE + "1": Stack()}
+        for name, value in self.per_example.items():
+            self.layouts[EXTRA + name] = Pad(capacity=ROOM) if _ragged(value) else Stack()
+        self._forget: Callable[[], None] = lambda: None
 
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:
-        recurrent = isinstance(model, nn.Module) and bool(_recurrent([model]))
+        if not isinstance(model, nn.Module) or not recurrent_in([model]):
+            return False
         if isinstance(raw, list):
-            return recurrent and all(_floats(one) and one.ndim == 2 for one in raw)
-        return recurrent and _floats(raw) and raw.ndim in (2, 3)
+            return all(given.floats(one) and one.ndim == 2 for one in raw)
+        packed = isinstance(raw, PackedSequence)
+        return packed or (given.floats(raw) and raw.ndim in (2, 3))
 
     def split(self, raw: Any) -> Sequence[Any] | None:
-        found = self._sequences(raw)
-        self.batch = tuple(map(_tensor, [raw] if found is None else found))
-        return found
+        parts, batch = self._parts(raw)
+        self.batch = tuple(part.x for part in parts)
+        self.call.look_again()
+        return parts if batch else None
 
     def encode(self, raw: Any, target: Target = None) -> Example:
-        raw = _tensor(raw)
-        if not isinstance(raw, Tensor) or raw.dim() != 2:
-            raise InputError(
-                f"a sequence is a tensor (time, features) (got {_kind(raw)}); x[:, None] makes "
-                "one of a series of numbers"
-            )
-        if raw.numel() == 0:
-            raise InputError(
-                f"a sequence needs at least one step and one feature (got {tuple(raw.shape)})"
-            )
-        time, features = raw.shape
+        part = raw if isinstance(raw, _Part) else self._parts(raw, alone=True)[0][0]
+        time, features = part.x.shape
         if self.feature_names is not None and len(self.feature_names) != features:
             raise InputError(
                 f"expected {features} feature_names, one per feature (got "
                 f"{len(self.feature_names)})"
             )
-        labels = [f"t={t}" for t in range(time)] if self.labels is None else self.labels(raw)
+        labels = [f"t={t}" for t in range(time)] if self.labels is None else self.labels(part.x)
         if len(labels) != time:
             raise InputError(f"labels must name {time} steps (got {len(labels)})")
+        display: dict[str, Any] = {
+            "features": list(self.feature_names or ()),
+            "output": words(self.step, part.place, self.both_ends),
+        }
+        if part.place is not None and self.step != "last" and part.place != time - 1:
+            display["step"] = part.place
+        if any(rnn.bidirectional for rnn in recurrent_in(self.modules())):
+            display["bidirectional"] = True
+        if TIMES in part.context:
+            display["times"] = part.context[TIMES].tolist()
         return Example(
-            {"x": raw},
-            target=target,
-            units=Units(tuple(labels), {"x": torch.arange(time)}, kind="step"),
-            display={"features": list(self.feature_names or ())},
+            {X: part.x},
+            part.context,
+            target,
+            Units(tuple(labels), {X: torch.arange(time)}, kind="step"),
+            display,
         )
 
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
-        x, lengths = rows["x"], rows.sizes("x")
-        run = self._by_length if self.lengths_name is None else self._outputs
-        return rows.select(run(x, lengths))
+        self._forget()
+        lengths = rows.sizes(X).cpu()
+        extras = {name: rows[EXTRA + name] for name in self.per_example}
+        ragged = [n for n in extras if isinstance(self.layouts[EXTRA + n], Pad)]
+        parts, order = self.call(
+            Given(
+                x=rows[X],
+                lengths=lengths,
+                place=_optional(rows, PLACE),
+                times=_held(_optional(rows, TIMES), lengths),
+                state=[rows[f"{STATE}{i}"] for i in range(self.states)],
+                extras=extras,
+                sizes={n: rows.sizes(EXTRA + n).cpu() for n in ragged},
+            )
+        )
+        return rows.select(parts[0]) if len(parts) == 1 else select(rows, parts, order)
 
     def finish(self, task: Task, results: Sequence[Attribution]) -> Sequence[Attribution]:
-        """The results with what their path is complete for."""
-        return paths.told(task, results)
+        """The results, with what views show of the input, and a note where lengths were ignored."""
+        told = (
+            "the model is given lengths, yet padding changed its answer: each length was run apart"
+            if self.call.ignores_lengths
+            else ""
+        )
+        done = []
+        for example, starts, result in zip(
+            task.examples, task.starts, paths.told(task, results), strict=True
+        ):
+            x = example.inputs[X].detach().double().cpu()
+            display = dict(result.display)
+            moved = [(x - start[X].double().cpu()).abs().sum(1) for start in starts]
+            display["moved"] = torch.stack(moved).mean(0).tolist()
+            if x.numel() <= MOST_SHOWN:
+                display["series"] = x.tolist()
+            reason = "; ".join(filter(None, (result.reason, told)))
+            done.append(replace(result, display=display, reason=reason))
+        return done
+
+    def start(self, example: Example, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A start that the user gave; of a series of numbers without its dimension of features."""
+        series = "f" not in self.axes
+        return {
+            name: value[:, None] if series and isinstance(value, Tensor) and value.dim() == 1
+            else value
+            for name, value in given.items()
+        }  # fmt: skip
 
     @classmethod
     def render(cls, attribution: Attribution, fmt: str = "text") -> str:
@@ -143,145 +271,90 @@ class SequenceDomain(Domain):
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """As in the core; with widths checked, and what cuDNN wants to differentiate an RNN."""
-        recurrent = _recurrent(self.modules())
-        refused = [rnn for rnn in recurrent if _on_cuda(rnn)]
-        with super().prepared(), widths_checked(recurrent), cudnn_differentiable(refused):
-            yield
+        """As in the core; with widths checked, and what cuDNN wants to differentiate an RNN.
 
-    def _sequences(self, raw: Any) -> Sequence[Any] | None:
-        """What split gives back."""
-        raw = _tensor(raw)
-        batch = isinstance(raw, Tensor) and raw.dim() == 3
-        if self.lengths is None:
-            return raw.unbind(0) if batch else super().split(raw)
-        lengths = torch.as_tensor(self.lengths).tolist()
-        if not batch:
+        Modules begin every pass with the hidden state that they have now.
+        """
+        recurrent, before = recurrent_in(self.modules()), self._forget
+        refused = [rnn for rnn in recurrent if on_cuda(rnn)]
+        with (
+            super().prepared(),
+            widths_checked(recurrent),
+            cudnn_differentiable(refused),
+            without_cudnn(self.modules()),
+            forgetful(self.modules()) as self._forget,
+        ):
+            try:
+                yield
+            finally:
+                self._forget = before
+
+    def _parts(self, raw: Any, alone: bool = False) -> tuple[list[_Part], bool]:
+        """Every sequence with what belongs to it, and whether they are a batch."""
+        found, batch = given.sequences(raw, self.axes, self.lengths)
+        if alone and batch:
             raise InputError(
-                "lengths belong to one padded (batch, time, features) tensor "
-                f"(got {_kind(raw)}); a list of sequences carries its own"
+                f"one sequence has {len(self.axes) - 1} dimensions (got {given.kind(raw)})"
             )
-        if len(lengths) != len(raw) or not all(1 <= n <= raw.shape[1] for n in lengths):
-            raise InputError(
-                f"lengths must be {len(raw)} whole numbers from 1 to {raw.shape[1]} (got {lengths})"
-            )
-        return [x[:n] for x, n in zip(raw, lengths, strict=True)]
-
-    def _outputs(
-        self, x: Float[Tensor, "rows time features"], lengths: Int[Tensor, " rows"]
-    ) -> Float[Tensor, "rows ..."]:
-        extra = {} if self.lengths_name is None else {self.lengths_name: lengths.cpu()}
-        outputs = pick(self.model(x, **extra), self.output)
-        if self.step is None:
-            if outputs.dim() == 0 and len(x) == 1:
-                return outputs.view(1)  # what a squeeze makes of a single row
-            if outputs.dim() == 0 or len(outputs) != len(x):
-                raise OutputError(
-                    f"the model must give one output per sequence, here {len(x)} "
-                    f"(got shape {tuple(outputs.shape)})"
-                )
-            return outputs
-        if outputs.dim() < 2 or outputs.shape[:2] != x.shape[:2]:
-            raise OutputError(
-                f"step='last' needs an output (rows, time, ...), here {tuple(x.shape[:2])} "
-                f"(got {tuple(outputs.shape)})"
-            )
-        return outputs[torch.arange(len(outputs), device=outputs.device), lengths - 1]
-
-    def _by_length(
-        self, x: Float[Tensor, "rows time features"], lengths: Int[Tensor, " rows"]
-    ) -> Float[Tensor, "rows ..."]:
-        """One run per distinct length, on rows without padding; outputs in the rows' order."""
-        distinct = lengths.unique().tolist()
-        if len(distinct) == 1:
-            return self._outputs(x, lengths)
-        chosen = [(lengths == length).nonzero().view(-1) for length in distinct]
-        parts = [
-            self._outputs(x[rows, :length], lengths[rows])
-            for rows, length in zip(chosen, distinct, strict=True)
-        ]
-        if len({part.shape[1:] for part in parts}) > 1:
-            raise OutputError(
-                "the shape of the model's output depends on the length "
-                f"(got {[tuple(part.shape) for part in parts[:3]]}); pass step='last' to explain "
-                "the answer at each sequence's last step"
-            )
-        return torch.cat(parts)[torch.cat(chosen).argsort()]
+        lengths = [len(x) for x in found]
+        contexts: list[dict[str, Tensor]] = [{} for _ in found]
+        for name, value in self.per_example.items():
+            each = given.own_parts(f"per_example[{name!r}]", value, len(found), batch)
+            for context, one in zip(contexts, each, strict=True):
+                context[EXTRA + name] = one
+        if self.times is not None:
+            own = given.own_times(self.times, self.axes, lengths, batch)
+            for context, one in zip(contexts, own, strict=True):
+                context[TIMES] = one
+        if self.states:
+            states = given.own_states(self.state, len(found), batch)
+            for context, several in zip(contexts, states, strict=True):
+                context |= {f"{STATE}{i}": one for i, one in enumerate(several)}
+        chosen = places(self.step, lengths)
+        for context, place in zip(contexts, chosen, strict=True):
+            if place is not None:
+                context[PLACE] = torch.tensor(place)
+        return [_Part(*each) for each in zip(found, contexts, chosen, strict=True)], batch
 
 
-@contextmanager
-def widths_checked(recurrent: Iterable[nn.RNNBase]) -> Iterator[None]:
-    """Inside, an input of another width than a module's is refused before torch reads it.
-
-    Torch does not look at the width of packed sequences: it reads beyond them, and crashes.
-
-    Raises:
-        InputError: the last dimension of what a module gets is not its ``input_size``.
-    """
-
-    def check(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        given = inputs[0] if inputs else named.get("input")
-        values = given.data if isinstance(given, nn.utils.rnn.PackedSequence) else given
-        if not isinstance(values, Tensor) or values.dim() == 0:
-            return  # torch says so itself
-        if values.shape[-1] != module.input_size:
-            raise InputError(
-                f"{type(module).__name__} reads {module.input_size} features at every step "
-                f"(got {values.shape[-1]}); the features are the last dimension of a sequence"
-            )
-
-    handles = [m.register_forward_pre_hook(check, with_kwargs=True) for m in recurrent]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _axes(model: Any, axes: str | None) -> str:
+    """The order of dimensions, which a bare RNN knows itself."""
+    if not isinstance(model, nn.RNNBase):
+        return "ntf" if axes is None else given.checked_axes(axes)
+    own = "ntf" if model.batch_first else "tnf"
+    if axes is not None and given.checked_axes(axes) != own:
+        raise InputError(
+            f"{type(model).__name__}(batch_first={model.batch_first}) reads axes {own!r} (got "
+            f"{axes!r}); leave axes out, and give sequences in that order or as a list"
+        )
+    return own
 
 
-@contextmanager
-def cudnn_differentiable(recurrent: Iterable[nn.RNNBase]) -> Iterator[None]:
-    """Inside, cuDNN agrees to differentiate these modules, and they compute what they did.
-
-    cuDNN refuses the backward pass of an RNN in evaluation mode. Training mode with dropout 0
-    gives the same numbers; ``model.train()`` would also change dropout and batch norms elsewhere.
-    """
-    found = [(rnn, rnn.training, rnn.dropout) for rnn in recurrent]
-    try:
-        for rnn, _, _ in found:
-            rnn.training, rnn.dropout = True, 0.0
-        yield
-    finally:
-        for rnn, training, dropout in found:
-            rnn.training, rnn.dropout = training, dropout
+def _named(model: Any, name: str, usual: str) -> str | None:
+    """A parameter that goes along if the model has it, or that it must have if the user says so."""
+    if not isinstance(name, str):
+        raise InputError(f"{usual}_name is the name of a parameter (got {name!r})")
+    if name != usual:
+        refuse_unknown(model, f"{usual}_name", [name])
+        return name
+    return name if has(model, name) else None
 
 
-def _recurrent(modules: Iterable[nn.Module]) -> list[nn.RNNBase]:
-    return [m for root in modules for m in root.modules() if isinstance(m, nn.RNNBase)]
+def _optional(rows: Rows, name: str) -> Tensor | None:
+    return rows[name] if name in rows else None  # noqa: SIM401 (Rows are no mapping)
 
 
-def _on_cuda(rnn: nn.RNNBase) -> bool:
-    return any(p.is_cuda for p in rnn.parameters())
+def _held(
+    times: Float[Tensor, "rows time"] | None, lengths: Int[Tensor, " rows"]
+) -> Float[Tensor, "rows time"] | None:
+    """Times that stand still in the padding, so that no model divides by a step back."""
+    if times is None:
+        return None
+    last = lengths[:, None].to(times.device) - 1
+    inside = torch.arange(times.shape[1], device=times.device) <= last
+    return torch.where(inside, times, times.gather(1, last))
 
 
-def _parameters(model: Any) -> Iterable[str]:
-    called = model.forward if isinstance(model, nn.Module) else model
-    try:
-        return inspect.signature(called).parameters
-    except (TypeError, ValueError):  # built in or compiled: it does not say
-        return ()
-
-
-def _tensor(raw: Any) -> Any:
-    """An array of numbers as a tensor of its own, anything else as it is."""
-    numbers = isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf"
-    return torch.from_numpy(raw.copy()) if numbers else raw
-
-
-def _floats(one: Any) -> bool:
-    if isinstance(one, np.ndarray):
-        return one.dtype.kind == "f"
-    return isinstance(one, Tensor) and one.is_floating_point()
-
-
-def _kind(raw: Any) -> str:
-    return f"shape {tuple(raw.shape)}" if isinstance(raw, Tensor) else type(raw).__name__
+def _ragged(value: Any) -> bool:
+    """Whether extra arguments are the items of a list, with a dimension to differ in."""
+    return isinstance(value, (list, tuple)) and any(getattr(one, "ndim", 0) for one in value)

@@ -14,7 +14,8 @@ import ig_sequences.domain
 from ig_core.testing import Check, Subject, checks
 from ig_sequences.baselines import TimeMean
 from ig_sequences.cases.closed_forms import LeakyIntegrator
-from ig_sequences.domain import SequenceDomain, cudnn_differentiable
+from ig_sequences.domain import SequenceDomain
+from ig_sequences.recurrent import cudnn_differentiable
 
 LENGTHS = (5, 1, 9, 5, 2, 9, 7)
 
@@ -331,7 +332,7 @@ def test_the_flags_come_back_after_an_exception() -> None:
 def test_flags_change_during_a_call_only_on_cuda(
     cuda: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ig_sequences.domain, "_on_cuda", lambda rnn: cuda)
+    monkeypatch.setattr(ig_sequences.domain, "on_cuda", lambda rnn: cuda)
     model = seeded(Noisy).double().train()
     ig.attribute(model, ragged(), target=0)
     assert model.flags == {(True, 0.0, False) if cuda else (False, 0.5, False)}
@@ -387,7 +388,7 @@ def test_an_empty_batch_gives_an_empty_list(empty: object) -> None:
         ({"lengths": [0, 4]}, "from 1 to 4"),
         ({"lengths": [4, 5]}, "from 1 to 4"),
         ({"lengths_name": "sizes"}, "no parameter 'sizes'.*x, lengths"),
-        ({"step": "first"}, "step must be 'last' or None"),
+        ({"step": "first"}, "step is None, 'last', 'middle'.*got 'first'"),
         ({"feature_names": ["a"]}, "3 feature_names"),
         ({"labels": lambda x: ["a"]}, "4 steps"),
         ({"window": 3}, "window"),
@@ -442,16 +443,11 @@ def test_lengths_of_a_list_are_refused() -> None:
         ig.attribute(seeded(Packed), ragged((3, 4)), target=0, lengths=[3, 4])
 
 
-def test_an_rnn_that_reads_time_first_is_refused() -> None:
-    with pytest.raises(ig.InputError, match="batch_first=True"):
-        ig.attribute(nn.GRU(3, 4), torch.ones(5, 3), output=0, step="last", target=0)
-
-
-def test_an_output_as_long_as_the_input_is_refused_without_step() -> None:
+def test_an_output_as_long_as_the_input_needs_a_step_for_a_function() -> None:
     with pytest.raises(ig.OutputError, match="step='last'"):
-        ig.attribute(seeded(EveryStep), ragged((3, 4), torch.float32), target=(0, 0))
+        ig.attribute(seeded(EveryStep), ragged((3, 4), torch.float32), target=lambda o: o[:, 0, 0])
 
 
 def test_step_last_needs_an_output_per_step() -> None:
-    with pytest.raises(ig.OutputError, match=r"\(rows, time"):
+    with pytest.raises(ig.OutputError, match=r"at every step.*\(3, 5, \.\.\.\).*\(3, 4\)"):
         ig.attribute(seeded(Packed), torch.ones(5, 3), target=0, step="last")

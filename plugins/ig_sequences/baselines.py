@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ig_core import Baseline, BaselineError, Domain, Example
+from ig_core import Baseline, BaselineError, Domain, Example, InputError
+from ig_sequences import given
 from ig_sequences.domain import SequenceDomain
 
 Steps = Float[Tensor, "time features"]
@@ -27,25 +27,30 @@ class FeatureMean(Baseline):
     [-0.5, -0.5, 3.0]
 
     Args:
-        data: sequences to take the mean of, such as those of training: a list, or an array
-            ``(batch, time, features)``. All sequences of the call by default; a call for one
-            sequence then has that sequence's own mean, as ``"time-mean"`` does. Every step counts
-            once, hence long sequences count more.
+        data: sequences to take the mean of, such as those of training, given as those to explain
+            are. All sequences of the call by default; a call for one sequence then has that
+            sequence's own mean, as ``"time-mean"`` does. Every step counts once, hence long
+            sequences count more.
+
+    Raises:
+        BaselineError: when it is used, the data are no sequences, hold NaN, or have another number
+            of features.
     """
 
     name = "mean"
     fits = ("sequences",)
 
     def __init__(self, data: Any = None) -> None:
-        self.data = None if data is None else _sequences(data)
-        self._mean = None if self.data is None else _mean(self.data)
+        self.data = None if data is None else _Data(data)
 
     def starts(
         self, example: Example, domain: Domain, generator: torch.Generator
     ) -> Sequence[Mapping[str, Steps]]:
-        mean = self._mean
-        if mean is None:
-            mean = _mean(cast(SequenceDomain, domain).batch or [*example.inputs.values()])
+        sequences = cast(SequenceDomain, domain)
+        if self.data is not None:
+            mean = self.data.mean(sequences)
+        else:
+            mean = _mean(sequences.batch or [*example.inputs.values()])
         return [{n: _fitting(mean, x).expand_as(x).clone() for n, x in example.inputs.items()}]
 
 
@@ -162,25 +167,26 @@ class OtherSequences(Baseline):
     [-0.75, -1.0, 1.0]
 
     Args:
-        data: the sequences to draw from: a list, or an array ``(batch, time, features)``; those
-            of the call by default.
+        data: the sequences to draw from, given as those to explain are; those of the call by
+            default.
 
     Raises:
         BaselineError: ``count`` is no whole number from 1; when it is used, there is no other
-            sequence, or the data have another number of features.
+            sequence, or the data are no sequences, hold NaN, or have another number of features.
     """
 
     name = "other-sequences"
     fits = ("sequences",)
 
     def __init__(self, data: Any = None, count: int = 8) -> None:
-        self.data = None if data is None else _sequences(data)
+        self.data = None if data is None else _Data(data)
         self.count = _count(count)
 
     def starts(
         self, example: Example, domain: Domain, generator: torch.Generator
     ) -> Sequence[Mapping[str, Steps]]:
-        pool = cast(SequenceDomain, domain).batch if self.data is None else self.data
+        sequences = cast(SequenceDomain, domain)
+        pool = sequences.batch if self.data is None else self.data.sequences(sequences)
         [(name, x)] = example.inputs.items()
         found: list[Mapping[str, Steps]] = []
         for i in torch.randperm(len(pool), generator=generator).tolist():
@@ -213,43 +219,51 @@ def _count(count: int) -> int:
     return count
 
 
-def _sequences(data: Any) -> list[Steps]:
-    """Sequences that a user gave, each (time, features) in float64.
+class _Data:
+    """Sequences that a user gave, read as the domain reads those to explain."""
 
-    Raises:
-        BaselineError: they are no numbers, empty, of several widths, or hold NaN or infinity.
-    """
-    if isinstance(data, (Tensor, np.ndarray)):
-        several: Sequence[Any] = list(data) if data.ndim == 3 else [data]
-    else:
-        several = list(data) if isinstance(data, (list, tuple)) else [data]
-    found = []
-    for one in several:
-        numbers = isinstance(one, np.ndarray) and one.dtype.kind in "biuf"
-        if not (numbers or isinstance(one, Tensor)) or one.ndim != 2 or 0 in one.shape:
-            told = f"shape {tuple(one.shape)}" if hasattr(one, "shape") else type(one).__name__
+    def __init__(self, data: Any) -> None:
+        self.given = list(data) if isinstance(data, tuple) else data
+        self._read: dict[str, list[Steps]] = {}
+        self._means: dict[str, Float[Tensor, " features"]] = {}
+
+    def sequences(self, domain: SequenceDomain) -> list[Steps]:
+        """Each as (time, features), in float64.
+
+        Raises:
+            BaselineError: they are no sequences, of several widths, or hold NaN or infinity.
+        """
+        if domain.axes not in self._read:
+            self._read[domain.axes] = self._checked(domain.axes)
+        return self._read[domain.axes]
+
+    def mean(self, domain: SequenceDomain) -> Float[Tensor, " features"]:
+        """Of all their steps."""
+        if domain.axes not in self._means:
+            self._means[domain.axes] = _mean(self.sequences(domain))
+        return self._means[domain.axes]
+
+    def _checked(self, axes: str) -> list[Steps]:
+        told = "the data to take baselines from"
+        try:
+            found, _ = given.sequences(self.given, axes)
+        except InputError as error:
+            raise BaselineError(f"{told}: {error}") from error
+        if not found:
+            raise BaselineError(f"{told} hold no sequence (got an empty list)")
+        if len(widths := sorted({x.shape[1] for x in found})) > 1:
+            raise BaselineError(f"{told}: sequences must have as many features (got {widths})")
+        wide = [x.detach().to("cpu", torch.float64) for x in found]
+        if bad := [i for i, x in enumerate(wide) if not bool(x.isfinite().all())]:
             raise BaselineError(
-                "data to take baselines from are sequences (time, features) of at least one step: "
-                f"a list of them, or an array (batch, time, features) (got {told})"
+                f"{told}: sequence {bad[0]} holds NaN or infinity; fill the gaps, or leave it out"
             )
-        found.append(torch.as_tensor(one).detach().to("cpu", torch.float64))
-    if not found:
-        raise BaselineError("the data to take baselines from hold no sequence (got an empty list)")
-    if len(widths := sorted({x.shape[1] for x in found})) > 1:
-        raise BaselineError(f"the data's sequences must have as many features (got {widths})")
-    if bad := [i for i, x in enumerate(found) if not bool(x.isfinite().all())]:
-        raise BaselineError(
-            f"sequence {bad[0]} of the data to take baselines from holds NaN or infinity; fill the "
-            "gaps first, or leave it out"
-        )
-    return found
+        return wide
 
 
 def _mean(sequences: Sequence[Steps]) -> Float[Tensor, " features"]:
-    steps = sum(len(x) for x in sequences)
-    return torch.stack([x.detach().to("cpu", torch.float64).sum(0) for x in sequences]).sum(0) / (
-        steps
-    )
+    sums = torch.stack([x.detach().to("cpu", torch.float64).sum(0) for x in sequences])
+    return sums.sum(0) / sum(len(x) for x in sequences)
 
 
 def _fitting(values: Float[Tensor, "... features"], x: Steps) -> Float[Tensor, "... features"]:

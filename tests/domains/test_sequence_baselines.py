@@ -66,16 +66,32 @@ def test_the_mean_of_a_single_sequence_is_its_own() -> None:
     ("data", "told"),
     [
         ([], "hold no sequence"),
-        ([torch.zeros(3)], r"got shape \(3,\)"),
-        ([torch.zeros(0, 2)], r"got shape \(0, 2\)"),
+        ([torch.zeros(3)], r"a sequence is a tensor \(time, features\) \(got shape \(3,\)\)"),
+        ([torch.zeros(0, 2)], r"at least one step .* \(got \(0, 2\)\)"),
         ("data", "got str"),
         ([torch.zeros(3, 2), torch.zeros(3, 1)], r"as many features \(got \[1, 2\]\)"),
-        ([torch.zeros(3, 2), torch.full((3, 2), torch.nan)], "sequence 1 of the data .* NaN"),
+        ([torch.zeros(3, 2), torch.full((3, 2), torch.nan)], "sequence 1 holds NaN or infinity"),
     ],
 )
-def test_data_that_are_no_sequences_are_refused_by_name(data: object, told: str) -> None:
-    with pytest.raises(ig.BaselineError, match=told):
-        FeatureMean(data)
+@pytest.mark.parametrize("kind", [FeatureMean, OtherSequences])
+def test_data_that_are_no_sequences_are_refused_by_name(
+    kind: type, data: object, told: str
+) -> None:
+    with pytest.raises(ig.BaselineError, match=f"the data to take baselines from.*{told}"):
+        start(torch.zeros(3, 2), kind(data))
+
+
+def test_data_are_read_in_the_order_of_dimensions_that_the_model_reads() -> None:
+    data = torch.arange(12.0).view(3, 2, 2)  # three steps of two sequences of two features
+    x = torch.zeros(4, 2)
+    for baseline in (FeatureMean(data), FeatureMean([data[:, 0], data[:, 1]])):
+        domain = SequenceDomain(lambda x: x.sum((0, 2)), axes="tnf")
+        [[found]] = ig.prepare(domain, domain.split([x]), baseline=baseline).starts
+        assert found["x"].tolist() == data.mean((0, 1)).expand(4, 2).tolist()
+    series = SequenceDomain(lambda x: x.sum(1), axes="nt")
+    other = OtherSequences([torch.tensor([1, 2])], count=1)
+    [[found]] = ig.prepare(series, series.split([torch.zeros(3)]), baseline=other).starts
+    assert found["x"].tolist() == [[1.0], [1.0], [2.0]]
 
 
 def test_data_of_another_number_of_features_are_refused_by_name() -> None:

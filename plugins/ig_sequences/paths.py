@@ -30,7 +30,8 @@ class TimeOrdered(Straight):
 
     Sequences of more than ``most_legs`` steps move in that many groups of consecutive steps, equal
     in size up to one: a group sums to its own difference, inside it the path is straight. A leg
-    costs gradients of the whole sequence: five at least, eleven where the model has kinks.
+    costs gradients of the whole sequence, which are held together: five at least, eleven where
+    the model has kinks.
 
     >>> x = torch.tensor([[2.0], [3.0]], dtype=torch.float64)
     >>> product = lambda x: x[:, 0, 0] * x[:, 1, 0]
@@ -103,8 +104,9 @@ def _told(task: Task, number: int, result: Attribution) -> Attribution:
     missed = float((sums - prefixes.diff()).abs().max())
     size = int(torch.bincount(turn).max())
     what = "step" if size == 1 else f"group of up to {size} steps"
+    order = "newest" if task.path.newest_first else "oldest"
     fact = (
-        f"every {what} sums to its own difference of F; "
+        f"every {what} sums to its own difference of F, {order} first; "
         f"largest residual of a {what.partition(' ')[0]} {missed:.2g}"
     )
     return _with_fact(result, fact, prefixes=prefixes.tolist())

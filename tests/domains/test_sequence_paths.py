@@ -98,6 +98,7 @@ def test_groups_of_the_newest_first_are_the_mirrored_ones() -> None:
     groups = [range(6, 10), range(3, 6), range(3)]
     F = between(lambda x: model(x)[0, 0], x, torch.zeros_like(x), groups)
     assert result.display["prefixes"] == pytest.approx(F, abs=1e-12)
+    assert "difference of F, newest first; " in result.display["facts"]["completeness"]
 
 
 def test_one_leg_is_the_straight_path() -> None:
@@ -148,7 +149,7 @@ def test_every_path_tells_what_it_is_complete_for() -> None:
     coarse = {"rule": "midpoint", "steps": 1, "tol": 0.5}
     ordered = ig.attribute(model, x, target=0, path="time-ordered", **coarse)
     told = ordered.display["facts"]["completeness"]
-    head = "every step sums to its own difference of F; largest residual of a step "
+    head = "every step sums to its own difference of F, oldest first; largest residual of a step "
     assert told.startswith(head)
     prefixes = torch.tensor(ordered.display["prefixes"], dtype=torch.float64)
     missed = float((ordered.scores - prefixes.diff()).abs().max())

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from torch import nn
 
 from ig_core import IGError, InputError, Table, page
 from ig_sequences.decay import Decay, attribution_decay
@@ -153,8 +154,11 @@ def sweep(
         raise InputError("a sweep needs at least one value (got none)")
     if measure not in NUMBERS:
         raise InputError(f"measure must be one of {', '.join(NUMBERS)} (got {measure!r})")
-    if not callable(make_model):
-        raise InputError(f"make_model must be a function of a value (got {make_model!r:.80})")
+    if not callable(make_model) or isinstance(make_model, nn.Module):
+        raise InputError(
+            "make_model must be a function that makes the model of a value "
+            f"(got {type(make_model).__name__})"
+        )
     if callable(progress):
         options["progress"] = progress
     decays: list[Decay | None] = []

@@ -1,8 +1,13 @@
 """The half-life of a memory: closed forms, statuses, intervals."""
 
+import itertools
+import json
 import math
+from dataclasses import replace
 from functools import partial
+from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,7 +15,17 @@ from torch import Tensor, nn
 import ig_core as ig
 from ig_sequences import attribution_decay
 from ig_sequences.analyses import AttributionDecay
-from ig_sequences.cases.closed_forms import LeakyIntegrator
+from ig_sequences.cases.closed_forms import (
+    AlibiHead,
+    DelayLine,
+    DiagonalSSM,
+    LeakyIntegrator,
+    MovingAverage,
+    PowerLaw,
+    chrono_lstm,
+    constant_gates,
+    scaled_rotation,
+)
 from ig_sequences.decay import MEANING, find_decay
 
 from_zero = partial(attribution_decay, baseline=0.0)
@@ -39,6 +54,12 @@ def signs(sequences: int = 4, time: int = 60, features: int = 2) -> Tensor:
     return 0.7 * (drawn - 0.5).sign()
 
 
+def small_noise(features: int) -> Tensor:
+    """Inputs so small that tanh is linear."""
+    generator = torch.Generator().manual_seed(0)
+    return 0.01 * torch.randn(32, 100, features, generator=generator, dtype=torch.float64)
+
+
 @pytest.mark.parametrize("decay", [0.5, 0.8, 0.9, 0.95, 0.99])
 def test_a_leaky_integrator_forgets_half_in_its_half_life(decay: float) -> None:
     found = from_zero(LeakyIntegrator(decay), ones())
@@ -52,41 +73,56 @@ def test_a_leaky_integrator_forgets_half_in_its_half_life(decay: float) -> None:
 
 @pytest.mark.parametrize("bias", [-1.0, 0.0, 1.0, 3.0])
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_a_gate_without_recurrent_weights_forgets_like_its_sigmoid(kind: str, bias: float) -> None:
-    """With zero recurrent weights, and inputs read by the candidate alone, the gates are constant:
-
-    c_t = s c_{t-1} + (1 - s or i) g(x_t) with s = sigmoid(bias). For abs(x) the same at all steps,
-    every gradient on the path is s^k times one that all lags share, so a(k) falls as s^k exactly.
-    """
-    torch.manual_seed(0)
-    rnn = (nn.LSTM if kind == "lstm" else nn.GRU)(2, 4, batch_first=True).double()
-    gate, candidate = slice(4, 8), slice(8, 12)  # torch orders i, f, g, o and r, z, n
-    with torch.no_grad():
-        read = rnn.weight_ih_l0[candidate].clone()
-        for parameter in rnn.parameters():
-            parameter.zero_()
-        rnn.weight_ih_l0[candidate] = read
-        rnn.bias_ih_l0[gate] = bias
+def test_a_gate_without_recurrent_weights_forgets_like_its_sigmoid(
+    kind: Literal["lstm", "gru"], bias: float
+) -> None:
+    """c_t = s c_{t-1} + (1 - s or i) g(w x_t) with s = sigmoid(bias): for abs(x) the same at all
+    steps, every gradient on the path is s^k times one that all lags share."""
+    model = constant_gates(kind, bias)
+    found = from_zero(model, signs(features=1), target=0, output=0, step="last")
     keep = 1 / (1 + math.exp(-bias))
-    x = signs(features=2)
-    x[..., 1] = x[..., 0]  # so that abs(w x) is the same at all steps too
-    found = from_zero(rnn, x, target=0, output=0, step="last")
     assert found.half_life == pytest.approx(math.log(0.5) / math.log(keep), rel=1e-6)
     assert found.status == "exponential"
 
 
-@pytest.mark.parametrize(("rho", "expected"), [(0.5, 1.00), (0.8, 3.11), (0.9, 6.58)])
-def test_a_scaled_rotation_forgets_by_its_scale(rho: float, expected: float) -> None:
-    torch.manual_seed(0)
-    rnn = nn.RNN(4, 16, batch_first=True, bias=False).double()
-    rotation = torch.linalg.qr(torch.randn(16, 16, dtype=torch.float64))[0]
-    with torch.no_grad():
-        rnn.weight_hh_l0.copy_(rho * rotation)
-    readout = torch.randn(16, dtype=torch.float64)
-    x = 0.1 * torch.randn(32, 100, 4, dtype=torch.float64)
-    found = from_zero(rnn, x, target=lambda h: h @ readout, output=0, step="last")
-    assert found.half_life == pytest.approx(expected, rel=0.05)
+@pytest.mark.parametrize(("rate", "delta"), [(-0.5, 1.0), (-1.0, 0.1), (-0.05, 2.0)])
+def test_a_diagonal_state_space_model_forgets_by_its_rate(rate: float, delta: float) -> None:
+    found = from_zero(DiagonalSSM(rate, delta), signs())
+    assert found.half_life == pytest.approx(math.log(2) / (-rate * delta), rel=1e-6)
     assert found.status == "exponential"
+
+
+@pytest.mark.parametrize("slope", [0.5, 0.25, 0.0625])
+def test_a_head_with_alibi_alone_forgets_by_its_slope(slope: float) -> None:
+    found = from_zero(AlibiHead(slope), signs())
+    assert found.half_life == pytest.approx(math.log(2) / slope, rel=1e-6)
+    assert found.status == "exponential"
+
+
+@pytest.mark.parametrize(
+    ("radius", "expected"), [(0.5, 1.00), (0.8, 3.11), (0.9, 6.58), (0.95, 13.5)]
+)
+def test_a_scaled_rotation_forgets_by_its_scale(radius: float, expected: float) -> None:
+    x = small_noise(features=8)
+    found = attribution_decay(scaled_rotation(radius), x, step="last")
+    assert found.half_life == pytest.approx(expected, rel=0.05)
+    low, high = found.interval
+    assert low < found.half_life < high
+
+
+def test_an_lstm_remembers_the_longer_the_more_its_forget_gate_opens() -> None:
+    x = small_noise(features=4)
+    lives = [attribution_decay(chrono_lstm(b), x, step="last").half_life for b in range(5)]
+    gates_alone = [math.log(0.5) / math.log(1 / (1 + math.exp(-b))) for b in range(5)]
+    assert all(now > before for before, now in itertools.pairwise(lives))
+    assert all(life > gates for life, gates in zip(lives, gates_alone, strict=True))
+
+
+def test_an_lstm_whose_input_gate_stays_open_is_said_to_grow_with_the_lag() -> None:
+    x = torch.randn(32, 100, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = from_zero(chrono_lstm(4.0, input_bias=0.0), x, step="last")
+    assert found.status == "no_decay" and found.half_life == math.inf
+    assert any("grows with the lag" in note for note in found.notes)
 
 
 LAG = torch.arange(100.0, dtype=torch.float64)
@@ -104,11 +140,16 @@ LAG = torch.arange(100.0, dtype=torch.float64)
         (LAG < 1, "finite_window", 0, (0, 0)),
         (1 / (LAG + 1), "power_like", 0, (0, 99)),
         (0.5 * 0.5**LAG + 0.5 * 0.95**LAG, "non_exponential", 0, (0, 99)),
+        ((LAG + 1) ** -3, "power_like", 0, (0, 99)),
         (0.005**LAG, "too_short", 0, (0, 3)),
+        (1.02**LAG, "no_decay", 99, (0, 99)),
+        (((LAG == 0) | (LAG == 30)) * 1.0, "echo", 0, (0, 0)),
+        (0.5**LAG + 0.1 * (LAG == 60), "echo", 0, (0, 26)),
     ],
     ids=[
         "slow", "flat", "delay-line", "smeared-echo", "alpha-function", "moving-average",
-        "memoryless", "power-law", "two-rates", "too-fast",
+        "memoryless", "power-law", "two-rates", "steep-power-law", "too-fast", "growing",
+        "two-moments", "leak-and-echo",
     ],
 )  # fmt: skip
 def test_a_memory_of_another_shape_has_its_own_status(
@@ -170,41 +211,27 @@ def test_burn_in_drops_the_oldest_steps() -> None:
     assert len(found.profile) == 35
 
 
-def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
-    torch.manual_seed(0)
-    x = torch.randn(60 * 32, 20, 1, dtype=torch.float64)
-    results = ig.attribute(LeakyIntegrator(0.8), x, domain="sequences")
-    truth = math.log(0.5) / math.log(0.8)
-    found = [find_decay(results[i : i + 32], bootstrap=200) for i in range(0, len(x), 32)]
-    held = sum(low < truth < high for low, high in (one.interval for one in found))
-    assert 51 <= held < 60  # of 60; 57 would be 95 %
-
-
-def test_one_sequence_has_no_interval_and_few_are_told() -> None:
-    single = from_zero(LeakyIntegrator(0.5), ones(1))
-    assert all(math.isnan(end) for end in single.interval)
-    assert "too narrow" in from_zero(LeakyIntegrator(0.5), ones(8)).reason
-    assert "too narrow" not in from_zero(LeakyIntegrator(0.5), ones(9)).reason
-
-
-def test_draws_without_a_slope_leave_no_interval() -> None:
-    x = [ones(1, 1)[0]] * 30 + [ones(1, 9)[0]]
-    alone = from_zero(LeakyIntegrator(0.5), x, bootstrap=1, seed=1)
-    assert alone.half_life == pytest.approx(1.0) and math.isnan(alone.interval[0])
-
-
-def test_the_seed_decides_the_interval() -> None:
-    x = torch.randn(12, 30, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    first, again, other = (
-        from_zero(LeakyIntegrator(0.8), x, seed=seed).interval for seed in (0, 0, 1)
-    )
-    assert first == again != other
-
-
 @pytest.mark.filterwarnings("ignore::ig_core.NotConvergedWarning")
 def test_a_missed_tolerance_is_the_status() -> None:
     found = from_zero(LeakyInSigmoid(), ones(2, 30), tol=1e-9, budget=11)
     assert found.status == "not_converged"
+    assert any("2 of 2 attributions missed their tolerance" in note for note in found.notes)
+    assert any("largest residual" in note for note in found.notes)
+
+
+def test_a_sequence_that_failed_is_left_out_and_told() -> None:
+    given = ig.attribute(LeakyIntegrator(0.5), ones(), domain="sequences")
+    broken = replace(given[0], status="failed", reason="it broke")
+    found = find_decay([broken, *given[1:]])
+    assert (found.status, found.left_out, found.sequences) == ("not_converged", 1, 2)
+    assert found.half_life == pytest.approx(1.0)
+    assert any("1 of 3 attributions failed" in n and "it broke" in n for n in found.notes)
+
+
+def test_a_method_that_promises_no_sum_is_no_miss() -> None:
+    found = from_zero(LeakyIntegrator(0.5), ones(), method="gradient-x-input")
+    assert found.status == "exponential"
+    assert any("promises no sum" in note for note in found.notes)
 
 
 class LeakyInSigmoid(nn.Module):
@@ -226,6 +253,15 @@ def test_nothing_to_measure_is_refused() -> None:
         from_zero(LeakyIntegrator(0.5), ones(), bootstrap=1.5)
     with pytest.raises(ig.InputError, match=r"bootstrap must be at most 100000 .*1000000000000"):
         from_zero(LeakyIntegrator(0.5), ones(), bootstrap=10**12)
+    with pytest.raises(ig.InputError, match="reduce must be 'abs-sum'"):
+        from_zero(LeakyIntegrator(0.5), ones(), reduce="sum")
+    with pytest.raises(ig.InputError, match="normalise must be 'input'"):
+        from_zero(LeakyIntegrator(0.5), ones(), normalise=True)
+    with pytest.raises(ig.InputError, match="give target=, and call once"):
+        from_zero(LeakyIntegrator(0.5), ones(), targets=[0, 1])
+    with pytest.raises(ig.InputError, match="has no step 5 that was explained"):
+        [one] = ig.attribute(LeakyIntegrator(0.5), ones(1, 5), domain="sequences")
+        find_decay([replace(one, display={"step": 5})])
     with pytest.raises(ig.InputError, match="leave out domain="):
         from_zero(LeakyIntegrator(0.5), ones(), domain="tensor")
     assert from_zero(LeakyIntegrator(0.5), ones(), domain="sequences").sequences == 3
@@ -238,3 +274,73 @@ def test_the_analysis_is_registered_and_finds_the_same() -> None:
     direct = from_zero(LeakyIntegrator(0.8), ones())
     assert found().find(results, burn_in=0).half_life == direct.half_life
     assert "half_life=3.106" in repr(direct)
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "peak"),
+    [
+        (DelayLine(25), "echo", 25),
+        (MovingAverage(12), "finite_window", 0),
+        (PowerLaw(1), "power_like", 0),
+    ],
+)
+def test_memories_of_noise_are_told_apart(model: nn.Module, status: str, peak: int) -> None:
+    x = torch.randn(32, 60, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = attribution_decay(model, x)
+    assert found.status == status
+    if status == "echo":
+        assert found.peak_lag == peak
+
+
+@pytest.mark.parametrize("sequences", [4, 8, 32])
+def test_noise_is_not_called_exponential(sequences: int) -> None:
+    generator = torch.Generator().manual_seed(sequences)
+    template = ig.attribute(LeakyIntegrator(0.5), ones(1, 60), domain="sequences")[0]
+    for _ in range(20):
+        noise = 0.3 * torch.randn(sequences, 60, generator=generator, dtype=torch.float64)
+        for values in (noise.abs(), noise.cumsum(1).exp(), noise.mul(5).exp()):
+            given = [replace(template, tensors={"x": one.flip(0)[:, None]}) for one in values]
+            assert find_decay(given, bootstrap=200).status != "exponential"
+
+
+def test_a_larger_output_scales_the_profile_and_not_the_half_life() -> None:
+    x = torch.randn(6, 40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    model = chrono_lstm(1.0, features=2)
+    found = attribution_decay(model, x, target=lambda y: y, step="last", tol=1e-6)
+    scaled = attribution_decay(model, x, target=lambda y: -1000 * y, step="last", tol=1e-6)
+    assert scaled.profile == pytest.approx(1000 * found.profile, rel=1e-9)
+    for name in ("half_life", "interval", "crossing", "half_mass", "mean_lag", "after_peak", "r2"):
+        assert getattr(scaled, name) == pytest.approx(getattr(found, name), rel=1e-6)
+    assert scaled.status == found.status
+
+
+def test_the_order_of_the_sequences_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = [torch.randn(n, 2, generator=generator, dtype=torch.float64) for n in (30, 20, 25, 30)]
+    found, turned = (
+        attribution_decay(LeakyIntegrator(0.8), given, bootstrap=0) for given in (x, x[::-1])
+    )
+    assert turned.profile == pytest.approx(found.profile, rel=1e-12)
+    assert turned.half_life == pytest.approx(found.half_life, rel=1e-12)
+
+
+def test_a_feature_that_never_changes_changes_nothing() -> None:
+    x = torch.randn(5, 30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    constant = torch.cat([x, torch.full((5, 30, 1), 7.0, dtype=torch.float64)], 2)
+    found = attribution_decay(LeakyIntegrator(0.8), x)
+    wider = attribution_decay(LeakyIntegrator(0.8), constant)
+    assert wider.profile == pytest.approx(found.profile, rel=1e-12)
+    assert wider.half_life == pytest.approx(found.half_life, rel=1e-12)
+
+
+def test_a_decay_tells_itself_as_text_table_and_json() -> None:
+    found = from_zero(LeakyIntegrator(0.5), ones(4, 30))
+    text = found.to_text()
+    assert "half-life" in text and found.reason in text and "bi-exponential" in text
+    header, *rows = found.table().to_csv().splitlines()
+    assert header.startswith("lag,n,mean,geometric mean") and "Jacobian" in header
+    assert len(rows) == 30 and rows[1].startswith("1.0,4,0.5,")
+    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert told["half_life"] == 1.0 and told["fits"]["exponential"]["half_life"] == 1.0
+    assert told["crossing"] == pytest.approx(1.0) and told["future"] is None
+    assert np.array(told["profile"]) == pytest.approx(found.profile)

@@ -244,6 +244,14 @@ def _shown(evidence: Evidence) -> list[str]:
         )
     if share := comes_back(evidence):
         told.append(f"after a silence, older lags hold {100 * share:.3g} % of the attribution")
+    if math.isinf(evidence.interval[1]) and math.isfinite(evidence.half_life):
+        told.append("the interval has no end: what fades may be noise; pass more sequences")
+    alone = int((evidence.profiles.count[evidence.window[0] : evidence.window[1] + 1] == 1).sum())
+    if alone and len(evidence.profiles.values) > 1:
+        told.append(
+            f"{alone} of the fitted lags are reached by one sequence only, whose noise the "
+            "interval cannot see; burn_in leaves out the oldest"
+        )
     if len(evidence.fits) > 1:
         best = min(evidence.fits.values(), key=lambda fit: fit.aicc)
         line = evidence.fits.get("exponential")

@@ -18,6 +18,9 @@ SMALLEST_ERROR = 1e-9
 MOST_POINTS = 2000
 """A curve with four parameters is fitted to so many lags at most, evenly chosen."""
 
+SLOWEST = 1e-6
+"""A part that fades by less over all lags is constant; the other way round it is gone at once."""
+
 Curve = Callable[[Lags, Mapping[str, float]], Lags]
 
 
@@ -205,7 +208,9 @@ def _find_two_rates(lags: Lags, log: Lags) -> tuple[dict[str, float], int] | Non
 
     with np.errstate(over="ignore", invalid="ignore"):
         begin = np.array([head, math.log(fast), tail, math.log(slow)])
-        bounds = ([-1000.0, -60.0, -1000.0, -60.0], [1000.0, 60.0, 1000.0, 60.0])
+        slowest = math.log(SLOWEST / float(x[-1] - x[0]))
+        fastest = math.log(1 / (SLOWEST * float(np.diff(x).min())))
+        bounds = ([-700.0, slowest, -700.0, slowest], [700.0, fastest, 700.0, fastest])
         found = least_squares(error, begin.clip(*bounds), slopes, bounds=bounds, x_scale="jac").x
     pairs = sorted([(found[1], found[0]), (found[3], found[2])], reverse=True)
     (fast, head), (slow, tail) = pairs
@@ -229,10 +234,14 @@ def _half_life(name: str, p: Mapping[str, float]) -> float:
         return float(p["time"]) * math.log(2) ** (1 / p["exponent"])
     whole = float(_two_rates(np.zeros(1), p)[0])
 
-    def above(lag: float) -> float:
-        return float(_two_rates(np.array([lag]), p)[0]) - whole + math.log(2)
+    def above(log_lag: float) -> float:
+        return float(_two_rates(np.exp([log_lag]), p)[0]) - whole + math.log(2)
 
-    return float(brentq(above, 0.0, math.log(2) / p["slow_rate"] * (1 + 1e-9)))
+    # The sum halves after its fast part would, and before its slow part does.
+    early, late = (math.log(math.log(2) / p[f"{which}_rate"]) for which in ("fast", "slow"))
+    if above(early) <= 0 or above(late) >= 0:  # one part is all, up to rounding
+        return math.exp(early if above(early) <= 0 else late)
+    return math.exp(brentq(above, early, late))
 
 
 def _scaled_power(scale: float, exponent: float) -> float:

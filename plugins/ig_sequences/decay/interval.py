@@ -6,40 +6,84 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from ig_sequences.decay.profile import Profiles
-from ig_sequences.decay.slope import half_lives, rates
+from ig_sequences.decay.slope import half_lives
 
 LEVEL = 0.95
 """The share of such intervals that should hold the half-life of endlessly many sequences."""
 
-BLOCK = 2**20
+BLOCK = 2**19
 """So many numbers of draws are held at once."""
+
+ROUNDING = 1e-12
+"""A standard error below this part of the rate is rounding."""
+
+Draws = Float[np.ndarray, " draws"]
 
 
 def interval(profiles: Profiles, bootstrap: int, seed: int) -> tuple[float, float]:
-    """The 95 % interval of the half-life by slope; NaN for a single sequence, or without draws."""
+    """The 95 % interval of the half-life; NaN for a single sequence, or without draws.
+
+    The symmetric bootstrap-t interval of the rate (Hall 1988, J. R. Statist. Soc. B 50:35), whose
+    ends are turned into half-lives: sequences are drawn with replacement, and the rate may be as
+    far off as 95 % of the draws are from it, each in units of its own standard error. On profiles
+    as ragged and as unlike each other as those of ``tests/benchmarks/interval.py`` it held the
+    truth nearer to 95 % of the time than percentiles, BCa or Student's t did.
+
+    Noise at lags that a single sequence reaches cannot be seen by it.
+    """
     count = len(profiles.values)
-    if count < 2 or not bootstrap or len(profiles.lags) < 2:
+    if count < 2 or not bootstrap or (profiles.count > 1).sum() < 2:
         return (math.nan, math.nan)
-    found = np.concatenate(list(_drawn(profiles, bootstrap, seed)))
-    found = found[~np.isnan(found)]  # a draw of sequences of one step only has no slope
-    if not len(found):
-        return (math.nan, math.nan)
-    tail = (1 - LEVEL) / 2
-    # 'lower' and 'higher' keep infinite half-lives out of an interpolation with finite ones.
-    low = np.quantile(found, tail, method="lower")
-    high = np.quantile(found, 1 - tail, method="higher")
-    return (float(low), float(high))
+    [rate], [error] = _rates_and_errors(profiles, np.ones((1, count)))
+    if not error > ROUNDING * abs(rate):
+        reach = 0.0
+    else:
+        off = np.concatenate(list(_drawn(profiles, rate, bootstrap, seed)))
+        if not len(off):
+            return (math.nan, math.nan)
+        reach = float(np.quantile(off, LEVEL)) * error
+    low, high = half_lives(np.array([rate + reach, rate - reach])).tolist()
+    return (low, high)
 
 
-def _drawn(profiles: Profiles, bootstrap: int, seed: int) -> Iterator[Float[np.ndarray, " block"]]:
-    """Half-lives of sequences drawn with replacement, in blocks."""
+def _drawn(profiles: Profiles, rate: float, bootstrap: int, seed: int) -> Iterator[Draws]:
+    """How far the rates of draws are from that of all, in their standard errors, in blocks.
+
+    Draws without a slope or an error, such as of one sequence only, are left out.
+    """
     count = len(profiles.values)
     generator = np.random.default_rng(seed)
     size = max(1, BLOCK // max(count, len(profiles.lags)))
     for begin in range(0, bootstrap, size):
         draws = min(size, bootstrap - begin)
         weights = generator.multinomial(count, np.full(count, 1 / count), draws).astype(float)
-        yield half_lives(rates(profiles.lags, profiles.means(weights))[0])
+        found, errors = _rates_and_errors(profiles, weights)
+        known: Bool[np.ndarray, " draws"] = errors > ROUNDING * np.abs(found)
+        yield np.abs(found[known] - rate) / errors[known]
+
+
+def _rates_and_errors(
+    profiles: Profiles, weights: Float[np.ndarray, "draws sequences"]
+) -> tuple[Draws, Draws]:
+    """Minus the slope of ln a(k) in every draw, and its standard error.
+
+    The error is that of the infinitesimal jackknife (Jaeckel 1972; Efron 1982): how much a bit
+    more weight on one sequence moves the slope, in the mean square over the sequences drawn.
+    """
+    seen = profiles.seen
+    values = np.where(seen, profiles.values, 0.0)
+    reach = weights @ seen
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = weights @ values / reach
+        known = means > 0
+        lag = profiles.lags * known
+        lag = (lag - lag.sum(1, keepdims=True) / known.sum(1, keepdims=True)) * known
+        lag /= (lag**2).sum(1, keepdims=True)
+        log = np.log(np.where(known, means, 1.0))
+        share = np.where(known, lag / reach, 0.0)
+        pull = np.where(known, share / means, 0.0) @ values.T - share @ seen.T
+    count = weights.sum(1)
+    return -(lag * log).sum(1), np.sqrt((weights * pull**2).sum(1) * count / (count - 1))

@@ -35,8 +35,8 @@ class Decay:
     It always means that, by least squares over the contiguous lags above 1e-8 of the maximum;
     where it describes the profile badly, ``status`` says so, and it is infinite where nothing
     fades. ``interval`` is its 95 % interval by bootstrap over sequences, NaN for a single one, and
-    too narrow for eight or fewer. ``r2`` is that of the line, ``bow`` how far ln a(k) lies above it
-    at the ends.
+    for eight or fewer it holds the truth less often than that. ``r2`` is that of the line, ``bow``
+    how far ln a(k) lies above it at the ends.
 
     Beside it stand measures without a model: ``crossing``, the lag where a(k), made to fall by
     isotonic regression, is down to half (infinite if it never is); ``half_mass``, the width of the
@@ -79,8 +79,12 @@ class Decay:
     @property
     def reason(self) -> str:
         """What the status means for the half-life."""
-        few = f"; {self.sequences} sequences make the interval too narrow"
-        return MEANING[self.status] + (few if 1 < self.sequences <= FEW_SEQUENCES else "")
+        told = MEANING[self.status]
+        if self.sequences == 1:
+            told += "; one sequence has no interval, and its own ups and downs pass for the model's"
+        elif self.sequences <= FEW_SEQUENCES:
+            told += f"; {self.sequences} sequences make the interval too narrow"
+        return told
 
     def summary(self) -> Table:
         """The measures, one a row."""

@@ -199,8 +199,9 @@ def faithfulness(
     are filled; :attr:`Faithfulness.agreement` tells whether the two rank methods alike.
 
     Always measured beside the methods: ``"occlusion"``, favoured by construction since it removes
-    each step to rank it, at a pass over the sequence for every step of it; ``"recency"`` and ``"energy"``, which know no model; and ``"random"``, the
-    floor. A method that is no better than these says nothing about the model.
+    each step to rank it, at a pass over the sequence for every step of it; ``"recency"`` and
+    ``"energy"``, which know no model; and ``"random"``, the floor. A method that is no better than
+    these says nothing about the model.
 
     Args:
         x: several sequences, as :func:`ig_core.attribute` takes them.

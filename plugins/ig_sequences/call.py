@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,8 @@ class Call:
         self.packed = packed
         self.output = output
         self.shared = dict(shared)
+        self.begin: Callable[[], object] = lambda: None
+        """What is done before every pass."""
         self.bare = isinstance(model, nn.RNNBase)
         self.by_length = lengths_name is None and not packed
         self.looked = False
@@ -115,6 +117,7 @@ class Call:
     def _run(self, given: Given) -> Float[Tensor, "rows ..."]:
         """One pass of the model over all rows."""
         rows, time = given.x.shape[:2]
+        self.begin()
         outputs = self.model(self._input(given), **self._named(given))
         if self.bare and self.output is None and self.readout.step == "last":
             return self._last_states(outputs)
@@ -128,7 +131,7 @@ class Call:
 
     def _last_states(self, outputs: Any) -> Float[Tensor, "rows hidden"]:
         """What the last layer of a bare RNN ends with, in each of its directions."""
-        hidden = outputs[1][0] if isinstance(outputs[1], tuple) else outputs[1]
+        hidden: Tensor = outputs[1][0] if isinstance(outputs[1], tuple) else outputs[1]
         return hidden[-2 if self.model.bidirectional else -1 :].transpose(0, 1).flatten(1)
 
     def _input(self, given: Given) -> Any:
@@ -151,7 +154,9 @@ class Call:
         if self.times_name is not None and given.times is not None:
             named[self.times_name] = given.times.t() if turned else given.times
         if given.state and self.state_name is not None:
-            states = tuple(one.transpose(0, 1).contiguous() for one in given.state)
+            states = tuple(
+                one.transpose(0, 1).to(given.x.dtype).contiguous() for one in given.state
+            )
             if isinstance(self.state_name, tuple):
                 named |= dict(zip(self.state_name, states, strict=True))
             else:
@@ -209,14 +214,16 @@ def refuse_unknown(model: Any, option: str, names: Collection[str]) -> None:
 
 
 def state_parameter(
-    model: Any, state_name: str | tuple[str, str] | None, states: int
+    model: Any, state_name: str | tuple[str, str] | None, shapes: Sequence[tuple[int, ...]]
 ) -> str | tuple[str, str]:
-    """The parameter that takes the first hidden state; two where they are taken apart.
+    """The parameter that takes a first hidden state of these shapes; two if they are taken apart.
 
     Raises:
-        InputError: the model has none, or not one for each state.
+        InputError: the model has none, or not one for each state; or a bare RNN has other states.
     """
-    known = parameters(model)
+    known, states = parameters(model), len(shapes)
+    if isinstance(model, nn.RNNBase):
+        _check_states(model, shapes)
     if state_name is not None:
         several = (state_name,) if isinstance(state_name, str) else tuple(state_name)
         refuse_unknown(model, "state_name", several)
@@ -233,3 +240,17 @@ def state_parameter(
             f"parameters: {', '.join(known) or 'unknown'}); name it with state_name="
         )
     return found
+
+
+def _check_states(rnn: nn.RNNBase, shapes: Sequence[tuple[int, ...]]) -> None:
+    layers = rnn.num_layers * (1 + rnn.bidirectional)
+    wide = [(layers, rnn.proj_size or rnn.hidden_size), (layers, rnn.hidden_size)]
+    wide = wide[: 2 if isinstance(rnn, nn.LSTM) else 1]
+    if len(shapes) != len(wide) or any(
+        (*shape[:1], *shape[-1:]) != own for shape, own in zip(shapes, wide, strict=True)
+    ):
+        told = " and ".join(f"({first}, batch, {last})" for first, last in wide)
+        raise InputError(
+            f"the state of this {type(rnn).__name__} is {told} (got "
+            f"{' and '.join(str(tuple(shape)) for shape in shapes)})"
+        )

@@ -155,13 +155,14 @@ class SequenceDomain(Domain):
         self.step = checked_step("last" if bare and step is None and output is None else step)
         self.labels = labels
         self.feature_names = feature_names
-        self.states = len(state) if isinstance(state, (tuple, list)) else int(state is not None)
+        shapes = given.state_shapes(state)
+        self.states = len(shapes)
         self.call = Call(
             model,
             Readout(self.step, self.axes),
             lengths_name=_named(model, lengths_name, "lengths"),
             times_name=_named(model, times_name, "times"),
-            state_name=state_parameter(model, state_name, self.states) if self.states else None,
+            state_name=state_parameter(model, state_name, shapes) if self.states else None,
             packed=self.packed,
             output=output,
             shared=self.shared,
@@ -171,7 +172,13 @@ class SequenceDomain(Domain):
         self.layouts |= {TIMES: Pad(capacity=ROOM), STATE + "0": Stack(), STATE + "1": Stack()}
         for name, value in self.per_example.items():
             self.layouts[EXTRA + name] = Pad(capacity=ROOM) if _ragged(value) else Stack()
-        self._forget: Callable[[], None] = lambda: None
+        taken = {*_names(self.call.lengths_name), *_names(self.call.times_name)}
+        taken |= {*_names(self.call.state_name)}
+        if clash := sorted(taken & (self.per_example.keys() | self.shared.keys())):
+            raise InputError(
+                f"{clash} are options of their own: lengths=, times= and state= go to the model by "
+                "themselves, so leave them out of per_example and shared"
+            )
 
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:
@@ -218,7 +225,6 @@ class SequenceDomain(Domain):
         )
 
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
-        self._forget()
         lengths = rows.sizes(X).cpu()
         extras = {name: rows[EXTRA + name] for name in self.per_example}
         ragged = [n for n in extras if isinstance(self.layouts[EXTRA + n], Pad)]
@@ -275,19 +281,19 @@ class SequenceDomain(Domain):
 
         Modules begin every pass with the hidden state that they have now.
         """
-        recurrent, before = recurrent_in(self.modules()), self._forget
+        recurrent, before = recurrent_in(self.modules()), self.call.begin
         refused = [rnn for rnn in recurrent if on_cuda(rnn)]
         with (
             super().prepared(),
             widths_checked(recurrent),
             cudnn_differentiable(refused),
             without_cudnn(self.modules()),
-            forgetful(self.modules()) as self._forget,
+            forgetful(self.modules()) as self.call.begin,
         ):
             try:
                 yield
             finally:
-                self._forget = before
+                self.call.begin = before
 
     def _parts(self, raw: Any, alone: bool = False) -> tuple[list[_Part], bool]:
         """Every sequence with what belongs to it, and whether they are a batch."""
@@ -338,6 +344,10 @@ def _named(model: Any, name: str, usual: str) -> str | None:
         refuse_unknown(model, f"{usual}_name", [name])
         return name
     return name if has(model, name) else None
+
+
+def _names(given: str | tuple[str, str] | None) -> tuple[str, ...]:
+    return () if given is None else (given,) if isinstance(given, str) else given
 
 
 def _optional(rows: Rows, name: str) -> Tensor | None:

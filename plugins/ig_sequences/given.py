@@ -43,7 +43,7 @@ def tensor(raw: Any) -> Any:
 def floats(one: Any) -> bool:
     """Whether something is a tensor or an array of floating-point numbers."""
     if isinstance(one, np.ndarray):
-        return one.dtype.kind == "f"
+        return bool(one.dtype.kind == "f")
     return isinstance(one, Tensor) and one.is_floating_point()
 
 
@@ -67,16 +67,16 @@ def sequences(raw: Any, axes: str, lengths: Any = None) -> tuple[list[Steps], bo
         return [x[:n] for x, n in zip(padded, own.tolist(), strict=True)], True
     if isinstance(raw, list):
         _no_lengths(lengths, "list")
-        return [_sequence(one, axes) for one in raw], True
+        return _alike([_sequence(one, axes) for one in raw], axes), True
     if not isinstance(raw, Tensor) or raw.dim() != len(axes):
         _no_lengths(lengths, kind(raw))
         return [_sequence(raw, axes)], False
-    each = [_steps(x, axes) for x in raw.unbind(axes.index("n"))]
+    each = [_filled(_steps(x, axes), raw) for x in raw.unbind(axes.index("n"))]
     if lengths is None:
         return each, True
     time = raw.shape[axes.index("t")]
-    own = checked_lengths(lengths, len(each), time)
-    return [x[:n] for x, n in zip(each, own, strict=True)], True
+    true = checked_lengths(lengths, len(each), time)
+    return [x[:n] for x, n in zip(each, true, strict=True)], True
 
 
 def checked_lengths(lengths: Any, count: int, time: int) -> list[int]:
@@ -152,6 +152,16 @@ def own_times(
     return checked
 
 
+def state_shapes(state: Any) -> list[tuple[int, ...]]:
+    """The shape of every tensor of a first hidden state; none where none is given.
+
+    Raises:
+        InputError: that is neither one state nor a pair.
+    """
+    parts = [] if state is None else _states(state)
+    return [tuple(part.shape) if isinstance(part, Tensor) else () for part in parts]
+
+
 def own_states(
     state: Any, count: int, batch: bool
 ) -> list[tuple[Float[Tensor, "layers hidden"], ...]]:
@@ -160,19 +170,14 @@ def own_states(
     Raises:
         InputError: that is not (layers, batch, hidden) for these sequences.
     """
-    parts = [tensor(one) for one in (state if isinstance(state, (tuple, list)) else (state,))]
+    parts = _states(state)
     for part in parts:
-        shape = tuple(part.shape) if isinstance(part, Tensor) else ()
-        single = not batch and len(shape) == 2
-        if not floats(part) or not (single or (len(shape) == 3 and shape[1] == count)):
-            expected = f"(layers x directions, {count}, hidden)"
+        if not (part.dim() == 3 and part.shape[1] == count) and (batch or part.dim() == 3):
             raise InputError(
-                f"state must be floating-point numbers of shape {expected}, or a pair of them "
-                f"(h0, c0) (got {kind(part)}); state.expand(-1, {count}, -1) repeats one state "
-                "for all sequences"
+                f"state needs the shape (layers x directions, {count}, hidden) for {count} "
+                f"sequences (got {kind(part)}); state.expand(-1, {count}, -1) repeats one state "
+                "for all of them"
             )
-    if len(parts) not in (1, 2):
-        raise InputError(f"state is h0, or the pair (h0, c0) (got {len(parts)} tensors)")
     wide = [part[:, None] if part.dim() == 2 else part for part in parts]
     return [tuple(part[:, i] for part in wide) for i in range(count)]
 
@@ -190,6 +195,38 @@ def mapping(name: str, given: Any) -> dict[str, Any]:
     return dict(given)
 
 
+def _states(state: Any) -> list[Any]:
+    parts = [tensor(one) for one in (state if isinstance(state, (tuple, list)) else (state,))]
+    if len(parts) not in (1, 2):
+        raise InputError(f"state is h0, or the pair (h0, c0) (got {len(parts)} tensors)")
+    for part in parts:
+        if not floats(part) or part.dim() not in (2, 3):
+            raise InputError(
+                "state must be floating-point numbers (layers x directions, batch, hidden), or a "
+                f"pair of them (h0, c0) (got {_described(part)})"
+            )
+    return parts
+
+
+def _described(part: Any) -> str:
+    return f"{part.dtype} of {kind(part)}" if isinstance(part, Tensor) else kind(part)
+
+
+def _alike(found: list[Steps], axes: str) -> list[Steps]:
+    """The sequences, if they have one number of features.
+
+    Raises:
+        InputError: they have several.
+    """
+    wide = sorted({x.shape[1] for x in found})
+    if len(wide) > 1:
+        raise InputError(
+            f"sequences must have as many features (got {wide[:5]}); read with axes={axes!r}, they "
+            "may differ in time, their ragged dimension, alone"
+        )
+    return found
+
+
 def _sequence(raw: Any, axes: str) -> Steps:
     raw = tensor(raw)
     letters = axes.replace("n", "")
@@ -200,7 +237,10 @@ def _sequence(raw: Any, axes: str) -> Steps:
         advice = "; axes='nt' is for models that read series of numbers, " * series
         advice += f"x[{':, None' if letters[0] == 't' else 'None'}] makes a feature" * series
         raise InputError(f"a sequence is a tensor {one} (got {kind(raw)}){advice}")
-    steps = _steps(raw, axes)
+    return _filled(_steps(raw, axes), raw)
+
+
+def _filled(steps: Steps, raw: Tensor) -> Steps:
     if steps.numel() == 0:
         raise InputError(
             f"a sequence needs at least one step and one feature (got {tuple(raw.shape)})"

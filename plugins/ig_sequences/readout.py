@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -26,12 +26,12 @@ def checked_step(step: Any) -> Step:
     Raises:
         InputError: it names no step.
     """
-    found = step.tolist() if isinstance(step, (Tensor, np.ndarray, np.integer)) else step
-    several = isinstance(found, (list, tuple))
-    if found is None or (isinstance(found, str) and found in WORDS):
-        return found
-    if all(isinstance(k, int) and not isinstance(k, bool) for k in (found if several else [found])):
-        return list(found) if several else found
+    found: Any = step.tolist() if isinstance(step, (Tensor, np.ndarray, np.integer)) else step
+    if found is None or found in WORDS:
+        return cast(Step, found)
+    several = list(found) if isinstance(found, (list, tuple)) else [found]
+    if all(isinstance(k, int) and not isinstance(k, bool) for k in several):
+        return several if isinstance(found, (list, tuple)) else int(found)
     raise InputError(
         "step is None, 'last', 'middle', 'mean', a whole number, or a list with one for each "
         f"sequence (got {step!r})"

@@ -99,7 +99,12 @@ def forgetful(modules: Iterable[nn.Module]) -> Iterator[Callable[[], None]]:
     each pass, every one begins with the state that was there at first; and so the block leaves it.
     """
     own = {id(m): m for root in modules for m in root.modules()}.values()
-    kept = [_Kept(m) for m in own if not isinstance(m, torch.jit.ScriptModule)]
+    kept = [
+        _Kept(table)
+        for module in own
+        if not isinstance(module, torch.jit.ScriptModule)
+        for table in (vars(module), module._buffers)
+    ]
 
     def forget() -> None:
         for one in kept:
@@ -108,41 +113,53 @@ def forgetful(modules: Iterable[nn.Module]) -> Iterator[Callable[[], None]]:
     try:
         yield forget
     finally:
-        forget()
+        for one in kept:
+            one.give_back()
 
 
 class _Kept:
-    """The attributes and buffers of one module, and copies of those that are tensors."""
+    """One table of a module's attributes, and copies of those that are tensors.
 
-    def __init__(self, module: nn.Module) -> None:
-        self.tables: list[tuple[dict[str, Any], dict[str, Any], list[int]]] = []
-        for table in (vars(module), module._buffers):
-            before = dict(table)
-            self.tables.append((table, before, list(map(id, before.values()))))
-        found = [t for _, before, _ in self.tables for v in before.values() for t in _tensors(v)]
-        own = {id(p) for p in module.parameters(recurse=False)}
-        self.copies = [
-            (t, t.detach().clone()) for t in found if id(t) not in own and not t.is_inference()
-        ]
-        self.versions = [t._version for t, _ in self.copies]
+    What a pass has changed is replaced by a fresh copy and not written to: a graph that still
+    needs the changed one may be passed backward later.
+    """
+
+    def __init__(self, table: dict[str, Any]) -> None:
+        self.table, self.before = table, dict(table)
+        self.ids = list(map(id, table.values()))
+        self.copies = {n: _copy(v) for n, v in table.items() if _kept(n, v)}
+        self.versions = {n: _versions(table[n]) for n in self.copies}
+        self.first = dict(self.versions)
 
     def restore(self) -> None:
-        for table, before, ids in self.tables:
-            if list(map(id, table.values())) == ids:
+        for name, copy in self.copies.items():
+            if name in self.table and _versions(self.table[name]) == self.versions[name]:
                 continue
-            for name, value in list(table.items()):
-                known = before.get(name)
-                if value is known or not (_tensors(value) or _tensors(known)):
-                    continue  # counters and notes are the model's own
-                if name in before:
-                    table[name] = known
+            self.table[name] = _copy(copy)
+            self.versions[name] = _versions(self.table[name])
+        if len(self.ids) != len(self.table) or list(map(id, self.table.values())) != self.ids:
+            for name in [n for n, v in self.table.items() if _kept(n, v) and n not in self.copies]:
+                if name in self.before:
+                    self.table[name] = self.before[name]  # None, say, before the first pass
                 else:
-                    del table[name]
-        for i, (tensor, copy) in enumerate(self.copies):
-            if tensor._version != self.versions[i]:
-                with torch.no_grad():
-                    tensor.detach_().copy_(copy)
-                self.versions[i] = tensor._version
+                    del self.table[name]
+            self.ids = list(map(id, self.table.values()))
+
+    def give_back(self) -> None:
+        self.restore()
+        for name, copy in self.copies.items():
+            own = self.table[name] = self.before[name]
+            if _versions(own) != self.first[name]:
+                for tensor, value in zip(_tensors(own), _tensors(copy), strict=True):
+                    with torch.no_grad():
+                        tensor.detach_().copy_(value)
+
+
+def _kept(name: str, value: Any) -> bool:
+    """Whether an attribute is a state: tensors, but no parameters; RNNs list theirs themselves."""
+    found = _tensors(value)
+    own = name == "_flat_weights" or any(isinstance(t, nn.Parameter) for t in found)
+    return bool(found) and not own and not any(t.is_inference() for t in found)
 
 
 def _tensors(value: Any) -> list[Tensor]:
@@ -150,3 +167,14 @@ def _tensors(value: Any) -> list[Tensor]:
         return [value]
     several = type(value) in (tuple, list) and value and all(isinstance(v, Tensor) for v in value)
     return list(value) if several else []
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    return type(value)([one.detach().clone() for one in value])
+
+
+def _versions(value: Any) -> list[tuple[int, int]]:
+    """What changes if a value is replaced, or written to."""
+    return [(id(tensor), tensor._version) for tensor in _tensors(value)]

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 import ig_core as ig
 import ig_sequences
 import ig_sequences.domain
+import ig_sequences.recurrent
 from ig_core.testing import Check, Subject, checks
 from ig_sequences.baselines import TimeMean
 from ig_sequences.cases.closed_forms import LeakyIntegrator
 from ig_sequences.domain import SequenceDomain
-from ig_sequences.recurrent import cudnn_differentiable
+from ig_sequences.recurrent import cudnn_differentiable, without_cudnn
 
 LENGTHS = (5, 1, 9, 5, 2, 9, 7)
 
@@ -337,6 +338,53 @@ def test_flags_change_during_a_call_only_on_cuda(
     ig.attribute(model, ragged(), target=0)
     assert model.flags == {(True, 0.0, False) if cuda else (False, 0.5, False)}
     assert (model.rnn.training, model.rnn.dropout, model.drop.training) == (True, 0.5, True)
+
+
+class Scriptable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(x)[0]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("cuda", [False, True])
+def test_cudnn_is_left_out_only_for_scripted_modules_on_cuda(
+    cuda: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ig_sequences.recurrent, "on_cuda", lambda module: cuda)
+    plain, before = seeded(Scriptable), torch.backends.cudnn.enabled
+    for model in (plain, torch.jit.script(plain), nn.Sequential(torch.jit.script(plain))):
+        with pytest.raises(RuntimeError, match="inside"), without_cudnn([model]):
+            assert torch.backends.cudnn.enabled == (before and not (cuda and model is not plain))
+            raise RuntimeError("inside")
+        assert torch.backends.cudnn.enabled == before
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_scripted_model_is_explained() -> None:
+    plain = seeded(Scriptable).double()
+    found = ig.attribute(plain, ragged(), target=1, step="last")
+    scripted = torch.jit.script(plain)
+    for a, b in zip(
+        found, ig.attribute(scripted, ragged(), domain="sequences", target=1, step="last"),
+        strict=True,
+    ):  # fmt: skip
+        assert torch.equal(a.values, b.values)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_scripted_model_on_cuda_gives_what_it_gives_on_the_cpu() -> None:
+    model = torch.jit.script(seeded(Scriptable).double().eval())
+    options = {"domain": "sequences", "target": 1, "step": "last"}
+    here = ig.attribute(model, ragged(), **options)
+    there = ig.attribute(model.cuda(), [x.cuda() for x in ragged()], **options)
+    for a, b in zip(here, there, strict=True):
+        assert (a.values - b.values).abs().max() < 1e-8
+    assert torch.backends.cudnn.enabled
 
 
 @pytest.mark.gpu

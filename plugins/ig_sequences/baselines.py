@@ -57,7 +57,12 @@ class FeatureMean(Baseline):
 class TimeMean(Baseline):
     """Every step at the sequence's own mean over time: what it says beyond its level is explained.
 
-    A sequence that never changes gets zero everywhere.
+    Use it where each sequence has a level of its own that should not count, such as the usual load
+    of a household. A sequence that never changes gets zero everywhere.
+
+    >>> x = torch.tensor([[1.0], [2.0], [6.0]], dtype=torch.float64)
+    >>> ig.attribute(leaky, x, domain="sequences", baseline="time-mean").scores.tolist()
+    [-0.5, -0.5, 3.0]
     """
 
     name = "time-mean"
@@ -121,9 +126,10 @@ class ForwardFill(Baseline):
 class TimeShuffled(Baseline):
     """The sequence's own steps in other orders: what their order says is explained.
 
-    Level, spread and the features' relations stay those of the sequence; a model that only sums
-    over time gets a total of 0. The results of ``count`` orders are averaged, their spread is
-    reported. A sequence of one step has no other order and gets 0.
+    Level, spread and the features' relations stay those of the sequence. Use it to ask whether
+    order matters at all: a model that only sums over time gets a total of 0. The results of
+    ``count`` orders are averaged, their spread is reported. A sequence of one step has no other
+    order and gets 0.
 
     >>> x = torch.tensor([[1.0], [2.0], [6.0]], dtype=torch.float64)
     >>> shuffled = TimeShuffled(count=4)

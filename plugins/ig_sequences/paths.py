@@ -31,7 +31,7 @@ class TimeOrdered(Straight):
     Sequences of more than ``most_legs`` steps move in that many groups of consecutive steps, equal
     in size up to one: a group sums to its own difference, inside it the path is straight. A leg
     costs gradients of the whole sequence, which are held together: five at least, eleven where
-    the model has kinks.
+    the model has kinks. ``budget`` is for all legs together: with kinks raise it for more than 40.
 
     >>> x = torch.tensor([[2.0], [3.0]], dtype=torch.float64)
     >>> product = lambda x: x[:, 0, 0] * x[:, 1, 0]

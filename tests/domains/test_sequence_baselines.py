@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 import ig_core as ig
-from ig_sequences.baselines import FeatureMean, ForwardFill, OtherSequences, TimeShuffled
+from ig_sequences.baselines import (
+    FeatureMean,
+    ForwardFill,
+    OtherSequences,
+    TimeMean,
+    TimeShuffled,
+)
 from ig_sequences.cases.closed_forms import LeakyIntegrator
 from ig_sequences.domain import SequenceDomain
 
@@ -26,7 +32,9 @@ def ragged() -> list[Tensor]:
     return [torch.randn(n, 2, generator=generator, dtype=torch.float64) for n in (4, 1, 7)]
 
 
-@pytest.mark.parametrize("baseline", [FeatureMean, ForwardFill, TimeShuffled, OtherSequences])
+@pytest.mark.parametrize(
+    "baseline", [FeatureMean, TimeMean, ForwardFill, TimeShuffled, OtherSequences]
+)
 def test_the_example_of_a_baseline_runs(baseline: type[ig.Baseline]) -> None:
     names = {"ig": ig, "torch": torch, "leaky": LeakyIntegrator(0.5), baseline.__name__: baseline}
     [example] = doctest.DocTestFinder(recurse=False).find(baseline, globs=names)

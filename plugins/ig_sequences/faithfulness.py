@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +146,25 @@ class Faithfulness:
             notes.append(f"{int((~used).sum())} {told}")
         columns = ["ranking", "removed", *self._columns("drop at"), "evaluations"]
         return Table(columns, rows, notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The rows and what they were measured with, as JSON values; NaN becomes None."""
+        return {
+            "explained": self.explained,
+            "sequences": int(self._used.sum()),
+            "parts": list(self.parts),
+            "agreement": _plain(self.agreement),
+            "rows": [
+                {
+                    "ranking": row.ranking,
+                    "removed": row.removed,
+                    "drops": _plain(row.drops),
+                    "errors": _plain(row.errors),
+                    "evaluations": _plain([row.evaluations])[0],
+                }
+                for row in self.rows
+            ],
+        }
 
     def to_text(self) -> str:
         """The table as plain text."""
@@ -340,6 +359,10 @@ def _mean(
     count, nothing = len(values), (math.nan,) * values.shape[1]
     error = values.std(0, ddof=1) / math.sqrt(count) if count > 1 else nothing
     return tuple(map(float, values.mean(0) if count else nothing)), tuple(map(float, error))
+
+
+def _plain(numbers: Iterable[float]) -> list[float | None]:
+    return [float(number) if math.isfinite(number) else None for number in numbers]
 
 
 def _spearman(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> float:

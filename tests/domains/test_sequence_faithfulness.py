@@ -3,6 +3,7 @@
 import csv
 import doctest
 import io
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -279,6 +280,14 @@ def test_the_table_is_text_html_and_csv() -> None:
     assert float(rows[1][2]) == found.rows[0].drops[0]
     assert "&lt;b&gt;" in found.to_html() and "<b>" not in found.to_html()
     assert "higher is better" in found.to_text()
+
+
+def test_a_finding_is_json_in_which_nothing_is_nan() -> None:
+    found = known([[[[1.5]], [[0.5]]], [[[1.0]], [[1.0]]]])
+    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    row = {"ranking": "good", "removed": "zeros", "drops": [1.5], "errors": [None]}
+    assert told["rows"][0] == {**row, "evaluations": 8.0}
+    assert (told["sequences"], told["parts"], told["agreement"]) == (1, [0.1], [None])
 
 
 def by_energy(x: Tensor) -> Tensor:

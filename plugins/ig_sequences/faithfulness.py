@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 import ig_core as ig
-from ig_core import Attribution, Game, InputError, Method, Table, Task
+from ig_core import Attribution, InputError, Method, Table
+from ig_sequences import removal
 from ig_sequences.margins import batch_of, domain_of, margins_of
 
 PARTS = (0.05, 0.1, 0.2, 0.5)
@@ -22,9 +22,6 @@ PARTS = (0.05, 0.1, 0.2, 0.5)
 
 CONTROLS = ("occlusion", "recency", "energy", "random")
 """Methods that every table shows: nearly the ceiling, what knows no model, and the floor."""
-
-HELD = "forward fill"
-"""What the second way of removing steps is called."""
 
 Drops = Float[np.ndarray, "removals rankings sequences parts"]
 
@@ -254,14 +251,14 @@ def faithfulness(
         task = ig.prepare(domain, batch_of(domain, x), **engine)
         rankings = _rankings(found, [*asked][: len(methods)])
         measured = [
-            _measured(task, i, [scores[i] for scores, _ in rankings.values()], parts, seed)
+            removal.drops(task, i, [scores[i] for scores, _ in rankings.values()], parts, seed)
             for i in range(len(raws))
         ]
     drops = np.stack([drop for drop, _ in measured], axis=2)
     drops[:, :, ~np.isfinite(drops).all((0, 1, 3))] = math.nan
     return Faithfulness(
         rankings=list(rankings),
-        removals=(str(task.provenance["baseline"]), HELD),
+        removals=(str(task.provenance["baseline"]), removal.HELD),
         parts=tuple(parts),
         drops=drops,
         evaluations=np.array([[float(a.evaluations) for a in own] for _, own in rankings.values()]),
@@ -283,46 +280,6 @@ def _rankings(found: Mapping[str, Any], twice: Sequence[str]) -> Rankings:
             sizes = [a.units.reduce({n: v.abs() for n, v in a.tensors.items()}) for a in own]
             rankings[f"|{name}|"] = sizes, own
     return rankings
-
-
-def _measured(
-    task: Task,
-    number: int,
-    rankings: Sequence[Float[Tensor, " steps"]],
-    parts: Sequence[float],
-    seed: int,
-) -> tuple[Float[np.ndarray, "removals rankings parts"], float]:
-    """The drops of one sequence, whose removals are computed together; and F(x)."""
-    tops = torch.cat([_top(scores, parts, seed) for scores in rankings])
-    nothing = torch.zeros(1, tops.shape[1], dtype=torch.bool)
-    sets, place = torch.unique(torch.cat([nothing, tops]), dim=0, return_inverse=True)
-    [(name, x)] = task.examples[number].inputs.items()
-    held = task.values_at(task.examples[number], {name: x[_last_kept(sets).to(x.device)]})
-    values = np.stack([Game(task, number).value(sets), held.numpy()])[:, place.numpy()]
-    drops = (values[:, :1] - values[:, 1:]).reshape(2, len(rankings), len(parts))
-    drops[:, [not bool(scores.isfinite().all()) for scores in rankings]] = math.nan
-    return drops, float(values[0, 0])
-
-
-def _last_kept(removed: Bool[Tensor, "sets steps"]) -> Tensor:
-    """The step whose value each step holds when these are removed and filled forward."""
-    steps = torch.arange(removed.shape[1]).expand(removed.shape)
-    last = steps.where(~removed, -1).cummax(1).values
-    first = (~removed).long().argmax(1, keepdim=True)  # 0 where none is kept
-    return last.where(last >= 0, first)
-
-
-def _top(
-    scores: Float[Tensor, " steps"], parts: Sequence[float], seed: int
-) -> Bool[Tensor, "parts steps"]:
-    """The steps of highest score, part by part; ties are broken by a seeded shuffle."""
-    count = len(scores)
-    shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    order = shuffled[scores[shuffled].argsort(descending=True, stable=True)]
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(count)
-    sizes = [math.ceil(round(part * count, 9)) for part in parts]
-    return rank[None, :] < torch.tensor(sizes)[:, None]
 
 
 def _with_controls(methods: Sequence[str | Method]) -> dict[str, str | Method]:

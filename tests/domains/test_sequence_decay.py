@@ -143,13 +143,14 @@ LAG = torch.arange(100.0, dtype=torch.float64)
         ((LAG + 1) ** -3, "power_like", 0, (0, 99)),
         (0.005**LAG, "too_short", 0, (0, 3)),
         (1.02**LAG, "no_decay", 99, (0, 99)),
+        (torch.cosh((LAG - 52) / 15), "non_exponential", 0, (0, 99)),
         (((LAG == 0) | (LAG == 30)) * 1.0, "echo", 0, (0, 0)),
         (0.5**LAG + 0.1 * (LAG == 60), "echo", 0, (0, 26)),
     ],
     ids=[
         "slow", "flat", "delay-line", "smeared-echo", "alpha-function", "moving-average",
         "memoryless", "power-law", "two-rates", "steep-power-law", "too-fast", "growing",
-        "two-moments", "leak-and-echo",
+        "there-and-back", "two-moments", "leak-and-echo",
     ],
 )  # fmt: skip
 def test_a_memory_of_another_shape_has_its_own_status(

@@ -131,11 +131,19 @@ def test_zeros_between_times_are_bridged_by_a_line() -> None:
     assert decay.profile.tolist() == [2.5, 0.5, 2.0, 1.0]
 
 
-def test_times_that_do_not_rise_or_are_only_known_of_some_are_refused() -> None:
+def test_steps_of_one_moment_count_as_one() -> None:
+    times, moved = [[0.0, 1.0, 1.0, 3.0, 3.0]], [[1.0, 0.0, 2.0, 1.0, 1.0]]
+    decay = found(results(columns([1.0, 2.0, 4.0, 8.0, 5.0]), times=times, moved=moved))
+    assert decay.lags.tolist() == [0.0, 2.0, 3.0]
+    assert decay.profile.tolist() == [3.0, 12.0, 5.0]
+    assert decay.sensitivity.tolist() == [1.5, 6.0, 5.0]
+
+
+def test_times_that_go_back_or_are_only_known_of_some_are_refused() -> None:
     values = columns([2.0, 1.0], [2.0, 1.0])
-    with pytest.raises(ig.InputError, match="2 finite numbers that rise"):
-        found(results(values, times=[[0.0, 1.0], [1.0, 1.0]]))
-    with pytest.raises(ig.InputError, match="2 finite numbers that rise"):
+    with pytest.raises(ig.InputError, match="2 finite numbers that never go back"):
+        found(results(values, times=[[0.0, 1.0], [1.0, 0.5]]))
+    with pytest.raises(ig.InputError, match="2 finite numbers that never go back"):
         found(results(values, times=[[0.0, 1.0], [1.0]]))
     with pytest.raises(ig.InputError, match="for all or for none"):
         found(results(values, times=[[0.0, 1.0], None]))

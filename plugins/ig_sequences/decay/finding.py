@@ -21,10 +21,11 @@ from ig_sequences.decay.profile import (
     Row,
     attributed,
     common_lags,
+    cut,
     gathered,
     intervals_of,
-    lags_of,
     moved,
+    per_moved,
     units_of,
 )
 from ig_sequences.decay.result import Decay
@@ -148,27 +149,36 @@ def _side(
     future: bool,
 ) -> Side | None:
     """One side of the sequences that have any of it; None where none has."""
-    cuts = [lags_of(a, burn_in=burn_in, future=future) for a in attributions]
-    chosen = [i for i, (lags, _) in enumerate(cuts) if len(lags)]
+    cuts = [cut(a, burn_in=burn_in, future=future) for a in attributions]
+    chosen = [i for i, one in enumerate(cuts) if len(one.lags)]
     if not chosen:
         return None
-    unit = units_of([attributions[i] for i in chosen])
-    common = common_lags([cuts[i][0] for i in chosen], unit)
+    used = [attributions[i] for i in chosen]
+    own = [cuts[i] for i in chosen]
+    unit = units_of(used)
+    common = common_lags([one.lags for one in own], unit)
 
-    def table(values: Sequence[Lags]) -> Profiles:
-        rows = [Row(cuts[i][0], v[cuts[i][1]]) for i, v in zip(chosen, values, strict=True)]
+    def table(each: Sequence[Lags]) -> Profiles:
+        rows = [Row(one.lags, values) for one, values in zip(own, each, strict=True)]
         return gathered(rows, common, unit)
 
-    used = [attributions[i] for i in chosen]
-    amounts = [attributed(a, reduce) for a in used]
-    per_moved = [own / moved(a) for own, a in zip(amounts, used, strict=True)]
+    amounts = [one.of(attributed(a, reduce)) for one, a in zip(own, used, strict=True)]
+    ratios = [
+        per_moved(amount, one.of(moved(a)))
+        for amount, one, a in zip(amounts, own, used, strict=True)
+    ]
     if normalise == "sequence":
-        amounts = [own / (own.sum() or np.nan) for own in amounts]
+        sums = [float(attributed(a, reduce).sum()) for a in used]
+        amounts = [
+            amount / (total or math.nan) for amount, total in zip(amounts, sums, strict=True)
+        ]
     known = [] if gradients is None else [gradients[i] for i in chosen]
     return Side(
-        amounts=table(per_moved if normalise == "input" else amounts),
-        sensitivity=table(per_moved),
-        jacobian=table([_gradient(a) for a in known]) if known else None,
+        amounts=table(ratios if normalise == "input" else amounts),
+        sensitivity=table(ratios),
+        jacobian=table([one.of(_gradient(a)) for one, a in zip(own, known, strict=True)])
+        if known
+        else None,
     )
 
 
@@ -236,11 +246,10 @@ def _shown(evidence: Evidence) -> list[str]:
     """What a status alone does not say of one side."""
     told = []
     if grows(evidence):
-        first, last = evidence.window
-        by = evidence.mean[last] / evidence.mean[first]
+        by = math.exp(-evidence.fits["exponential"].parameters["rate"] * evidence.span)
         told.append(
-            f"attribution grows with the lag, {by:.3g}-fold over these: the newest steps count "
-            "least, as where a gate holds its state and lets little in"
+            f"attribution grows with the lag, {by:.3g}-fold over these by its slope: the newest "
+            "steps count least, as where a gate holds its state and that is full"
         )
     if share := comes_back(evidence):
         told.append(f"after a silence, older lags hold {100 * share:.3g} % of the attribution")

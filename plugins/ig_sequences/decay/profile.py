@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -91,14 +90,28 @@ def step_of(attribution: Attribution) -> int:
     return int(attribution.display.get("step", len(attribution.tensors["x"]) - 1))
 
 
-def lags_of(attribution: Attribution, *, burn_in: int, future: bool) -> tuple[Lags, slice]:
-    """The lags of one side of a sequence, rising, and where their steps lie in it.
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """One side of a sequence: its steps in order of rising lag, steps of one moment as one."""
+
+    lags: Lags
+    steps: slice
+    begins: Int[np.ndarray, " lags"]
+
+    def of(self, values: Float[np.ndarray, " time"]) -> Lags:
+        """Numbers of all steps, summed at every lag."""
+        own = values[self.steps]
+        return np.add.reduceat(own, self.begins) if len(own) > len(self.begins) else own
+
+
+def cut(attribution: Attribution, *, burn_in: int, future: bool) -> Cut:
+    """One side of a sequence.
 
     The past begins with the explained step itself, the future with the one after it; ``burn_in``
     steps at the far end are left out.
 
     Raises:
-        InputError: the times do not rise, or are not one for each step.
+        InputError: the times go back, or are not one for each step.
     """
     length, step = len(attribution.tensors["x"]), step_of(attribution)
     if not 0 <= step < length:
@@ -106,21 +119,19 @@ def lags_of(attribution: Attribution, *, burn_in: int, future: bool) -> tuple[La
     times = np.arange(length, dtype=float)
     if (given := attribution.display.get("times")) is not None:
         times = np.asarray(given, dtype=float)
-        if (
-            times.shape != (length,)
-            or not (np.diff(times) > 0).all()
-            or not np.isfinite(times).all()
-        ):
+        sound = times.shape == (length,) and bool(np.isfinite(times).all())
+        if not sound or not (np.diff(times) >= 0).all():
             raise InputError(
-                f"times must be {length} finite numbers that rise from step to step "
-                f"(got {given!s:.80})"
+                f"times must be {length} finite numbers that never go back (got {given!s:.80})"
             )
     if future:
-        chosen = slice(step + 1, max(length - burn_in, step + 1))
+        steps = slice(step + 1, max(length - burn_in, step + 1))
     else:
         first = min(burn_in, step + 1)
-        chosen = slice(step, first - 1 if first else None, -1)
-    return np.abs(times[chosen] - times[step]), chosen
+        steps = slice(step, first - 1 if first else None, -1)
+    lags = np.abs(times[steps] - times[step])
+    begins = np.flatnonzero(np.diff(lags, prepend=-1.0))
+    return Cut(lags[begins], steps, begins)
 
 
 def attributed(attribution: Attribution, reduce: Reduce) -> Lags:
@@ -132,12 +143,14 @@ def attributed(attribution: Attribution, reduce: Reduce) -> Lags:
 
 
 def moved(attribution: Attribution) -> Lags:
-    """Sum over features of abs(x - x') of every step; NaN where nothing moved or no one knows."""
+    """Sum over features of abs(x - x') of every step; NaN where that is not known."""
     given = attribution.display.get("moved")
-    if given is None:
-        return np.full(len(attribution.tensors["x"]), np.nan)
-    found = np.asarray(given, dtype=float)
-    return np.where(found > 0, found, np.nan)
+    return np.asarray([np.nan] * len(attribution.tensors["x"]) if given is None else given, float)
+
+
+def per_moved(amounts: Lags, moved: Lags) -> Lags:
+    """Attribution by how far the input moved; NaN where it did not."""
+    return amounts / np.where(moved > 0, moved, np.nan)
 
 
 def common_lags(rows: Sequence[Lags], unit: Unit) -> Lags:
@@ -220,11 +233,3 @@ def units_of(attributions: Sequence[Attribution]) -> Unit:
             f"{sum(known)} of {len(known)} results have times: give times for all or for none"
         )
     return "time" if all(known) and known else "steps"
-
-
-def different(rows: Iterable[Lags]) -> bool:
-    """Whether some neighbouring rows have other lags in common."""
-    return any(
-        not np.array_equal(one[: len(other)], other[: len(one)])
-        for one, other in itertools.pairwise(rows)
-    )

@@ -22,6 +22,9 @@ FEW_SEQUENCES = 8
 STRAIGHT = 0.95
 """R2 of a line."""
 
+HALF = 0.5
+"""A line with less than this R2 leaves most of the shape to other things."""
+
 BENT = 0.5
 """A larger bow is no line."""
 
@@ -44,7 +47,8 @@ DecayStatus = Literal[
 
 MEANING: Mapping[DecayStatus, str] = {
     "exponential": "ln a(k) falls along a line, and the half-life agrees with the first crossing",
-    "non_exponential": "ln a(k) is no line: it bends, or few sequences leave noise; see the plot",
+    "non_exponential": "ln a(k) is no line, or disagrees with the first crossing: it bends, or few "
+    "sequences leave noise; see the plot",
     "power_like": "ln a(k) falls along a line over ln(1 + k), not over k: each doubling takes "
     "longer than the last, and the half-life depends on the lags that were seen",
     "delayed_peak": "old steps matter more than the newest; the slope mixes the rise and the fall",
@@ -52,7 +56,8 @@ MEANING: Mapping[DecayStatus, str] = {
     "a half-life does not describe that",
     "finite_window": "the memory ends abruptly; its last lag, in window, describes it",
     "censored": "the half-life exceeds the lags that were seen: it is extrapolated",
-    "no_decay": "nothing fades over these lags; pass longer sequences",
+    "no_decay": "nothing fades over these lags, or it even grows with them, as the notes then say; "
+    "pass longer sequences",
     "too_short": f"fewer than {FEWEST_LAGS} lags can be used; pass longer sequences",
     "not_converged": "some attributions missed their tolerance or failed; raise budget or tol",
 }
@@ -87,6 +92,8 @@ def judged(seen: Evidence) -> DecayStatus:
         return "finite_window"
     if last + 1 - first < FEWEST_LAGS:
         return "too_short"
+    if _turns(seen):
+        return "non_exponential"
     if seen.span * math.log(2) / seen.half_life < LEAST_FALL:
         return "no_decay"
     if seen.half_life > seen.span:
@@ -95,15 +102,14 @@ def judged(seen: Evidence) -> DecayStatus:
 
 
 def grows(seen: Evidence) -> bool:
-    """Whether attribution rises with the lag, up to about the oldest step."""
+    """Whether attribution clearly rises with the lag, up to about the oldest step."""
     first, last = seen.window
-    peak = int(seen.mean.argmax())
-    return (
-        math.isinf(seen.half_life)
-        and last + 1 - first >= FEWEST_LAGS
-        and peak >= 0.9 * (len(seen.mean) - 1)
-        and last + 1 - first > len(seen.mean) / 2
-    )
+    line = seen.fits.get("exponential")
+    if line is None or not math.isinf(seen.half_life):
+        return False
+    whole = last + 1 - first > len(seen.mean) / 2
+    oldest = int(seen.mean.argmax()) >= 0.9 * (len(seen.mean) - 1)
+    return whole and oldest and (math.isinf(seen.interval[0]) or line.r2 >= HALF)
 
 
 def comes_back(seen: Evidence) -> float:
@@ -112,6 +118,12 @@ def comes_back(seen: Evidence) -> float:
     beyond = seen.mean[seen.window[1] + 1 :]
     share = float(beyond.sum() / seen.mean.sum())
     return share if share > ABRUPT and bool((beyond <= FLOOR * seen.mean.max()).any()) else 0.0
+
+
+def _turns(seen: Evidence) -> bool:
+    """Whether ln a(k) falls and rises again, so that its line says little."""
+    line = seen.fits.get("exponential")
+    return line is not None and line.r2 < HALF and line.bow > BENT
 
 
 def _late(seen: Evidence) -> bool:

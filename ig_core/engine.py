@@ -99,7 +99,7 @@ def integrate(
     """
     finished = evaluations = 0
     share = Share(memory_of(device))
-    for window in _windows(problems, targets):
+    for window in _windows(problems, targets, path):
         found: dict[int, Integral] = {}
         whole = total or finished + len(window)
         for part in by_kind([example.target for example, _ in window], targets):
@@ -117,7 +117,7 @@ def integrate(
 
 
 def _windows(
-    problems: Iterable[tuple[Example, Sequence[Inputs]]], targets: int
+    problems: Iterable[tuple[Example, Sequence[Inputs]]], targets: int, path: Path
 ) -> Iterator[list[tuple[Example, Sequence[Inputs]]]]:
     """The stream in pieces that are worked on together; targets of one input are not separated."""
     window: list[tuple[Example, Sequence[Inputs]]] = []
@@ -125,7 +125,8 @@ def _windows(
     for example, starts in problems:
         if not starts:
             raise InputError("an example needs at least one start of its path (got none)")
-        room -= len(starts) * sum(value.numel() for value in example.inputs.values())
+        legs = [leg for start in starts for leg in path.legs(example, start)]
+        room -= sum(value.numel() for _, end in legs for value in end.values())
         if window and room < 0 and len(window) % targets == 0:
             yield window
             window, room = [], WINDOW_ELEMENTS

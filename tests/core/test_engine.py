@@ -86,6 +86,26 @@ def test_a_stream_is_cut_into_windows_and_read_no_further_than_needed(
     assert len(read) <= 12
 
 
+def test_a_window_holds_fewer_paths_of_many_legs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "WINDOW_ELEMENTS", 12)
+    stops = ig.Piecewise([torch.tensor([0.0, 1.0]), torch.tensor([2.0, 1.0])])
+    read: list[int] = []
+    for path, most in ((ig.Straight(), 8), (stops, 4)):
+        read.clear()
+
+        def stream():
+            for number in range(20):
+                read.append(number)
+                one = example(3, number)
+                yield one, [zeros(one)]
+
+        found = integrate(
+            squares, stream(), STACK, path, Adaptive(), tol=1e-2, budget=64, device=CPU
+        )
+        near(next(found).values["x"], [9, 0])
+        assert most / 2 < len(read) <= most
+
+
 def test_an_example_larger_than_a_window_is_integrated_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

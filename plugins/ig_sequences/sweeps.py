@@ -119,15 +119,38 @@ def sweep(
 ) -> Sweep:
     """How memory responds to a parameter of the network: one decay for each of its values.
 
+    The leak of an integrator, where theory is exact:
+
     >>> import math, torch
-    >>> from ig_sequences.cases.closed_forms import LeakyIntegrator
-    >>> x = torch.ones(2, 100, 1).double()
-    >>> found = sweep(
-    ...     LeakyIntegrator, [0.5, 0.8, 0.9], x, parameter="leak", baseline=0.0,
-    ...     theory=lambda leak: math.log(0.5) / math.log(leak),
-    ... )
+    >>> from ig_sequences.cases import closed_forms
+    >>> x = torch.randn(32, 100, 8, generator=torch.Generator().manual_seed(0)).double()
+    >>> options = {"normalise": "input", "parameter": "leak"}
+    >>> def half_life(keep):
+    ...     return math.log(0.5) / math.log(keep)
+    >>> found = sweep(closed_forms.LeakyIntegrator, [0.5, 0.8], x, theory=half_life, **options)
     >>> found.half_lives.round(4).tolist(), found.theory.round(4).tolist()
-    ([1.0, 3.1063, 6.5788], [1.0, 3.1063, 6.5788])
+    ([1.0, 3.1063], [1.0, 3.1063])
+
+    The spectral radius of an RNN, where it is near for small inputs:
+
+    >>> options = {"step": "last", "parameter": "radius", "theory": half_life}
+    >>> sweep(closed_forms.scaled_rotation, [0.5, 0.8, 0.9], 0.01 * x, **options)
+    Sweep(half_life by radius: 0.5: 0.99..., 0.8: 3.0..., 0.9: 6...)
+
+    The bias of a forget gate, whose own half-life is a lower bound here:
+
+    >>> def of_gate(bias):
+    ...     return half_life(1 / (1 + math.exp(-bias)))
+    >>> options = {"step": "last", "parameter": "forget bias", "theory": of_gate}
+    >>> found = sweep(closed_forms.chrono_lstm, [0, 1, 2, 3], 0.01 * x[..., :4], **options)
+    >>> (found.half_lives > found.theory).all().item()
+    True
+
+    The window of a mean, which has no rate, but half of its attribution in half of it:
+
+    >>> options = {"measure": "half_mass", "parameter": "window", "normalise": "input"}
+    >>> sweep(closed_forms.MovingAverage, [4, 10, 25], x, theory=lambda w: w / 2, **options)
+    Sweep(half_mass by window: 4: 2, 10: 5, 25: 12.5)
 
     Args:
         make_model: the model of a value; it is called once for each, in order.

@@ -85,6 +85,17 @@ def test_without_what_moved_it_cannot_be_divided_out() -> None:
         found(given, normalise="input")
 
 
+def test_lags_at_which_nothing_moved_are_left_out_of_every_measure() -> None:
+    values = 0.8 ** np.arange(40)
+    moved = np.ones(40)
+    moved[[-1, -2, -8]] = 0  # the newest two steps, and one more
+    decay = found(results(columns(values), moved=[moved.tolist()]), normalise="input")
+    assert np.isnan(decay.profile[[0, 1, 7]]).all() and decay.count[7] == 0
+    assert decay.half_life == pytest.approx(math.log(0.5) / math.log(0.8), rel=1e-9)
+    assert decay.crossing == pytest.approx(math.log(0.5) / math.log(0.8), rel=1e-9)
+    assert decay.window == (2, 39) and decay.peak_lag == 2
+
+
 def test_normalised_by_the_sequence_all_sequences_count_alike() -> None:
     decay = found(results(columns([3.0, 1.0], [100.0, 300.0], [0.0, 0.0])), normalise="sequence")
     assert decay.profile == pytest.approx([0.5, 0.5])
@@ -180,6 +191,21 @@ def test_burn_in_leaves_out_the_far_end_of_both_sides() -> None:
     decay = found(results([values], step=[10]), burn_in=4)
     assert decay.lags.tolist() == list(range(7))
     assert decay.future is not None and decay.future.lags.tolist() == list(range(1, 6))
+
+
+def test_a_model_that_reads_backwards_has_a_future_alone() -> None:
+    values = torch.zeros(20, 1, dtype=torch.float64)
+    values[11:, 0] = 0.5 ** torch.arange(1, 10)
+    decay = found(results([values], step=[10]))
+    assert decay.status == "too_short" and math.isnan(decay.half_life)
+    assert decay.future is not None and decay.future.half_life == pytest.approx(1.0)
+    assert math.isnan(decay.half_mass) and math.isnan(decay.mean_lag)
+
+
+def test_attributions_of_anything_else_are_refused() -> None:
+    [one] = ig.attribute(lambda x: x.sum(1), torch.ones(1, 3), domain="tensor")
+    with pytest.raises(ig.InputError, match="of no sequence"):
+        found([one])
 
 
 def test_a_lag_of_a_pooled_or_two_way_model_is_explained() -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool
 
 from ig_core import Attribution, InputError
 from ig_sequences.decay import measures
@@ -107,6 +106,13 @@ def find_decay(
         InputError: no step is left, or no step has any attribution.
     """
     check_options(burn_in, bootstrap, reduce, normalise)
+    for number, one in enumerate(attributions):
+        if one.tensors.keys() != {"x"} or one.tensors["x"].dim() != 2:
+            shapes = {name: tuple(value.shape) for name, value in one.tensors.items()}
+            raise InputError(
+                f"attribution {number} is of no sequence (time, features): explain with "
+                f"domain='sequences' (got values {shapes})"
+            )
     kept = [number for number, a in enumerate(attributions) if a.status != "failed"]
     used = [attributions[number] for number in kept]
     slopes = None if gradients is None else [gradients[number] for number in kept]
@@ -194,22 +200,22 @@ def _decay(
     """Every measure of one side, whose first ``begin`` lags are shown but not measured."""
     amounts = side.amounts
     lags, whole = amounts.lags, amounts.mean()
-    reached: Bool[np.ndarray, " lags"] = amounts.count > 0
-    end = begin + int(np.argmin(np.append(reached[begin:], False)))
-    part = slice(begin, end)
-    own, mean, count = lags[part], whole[part], amounts.count[part]
-    first, last = bounds = window(whole[:end], begin)
+    # A lag may have no value of any sequence, such as one at which nothing moved.
+    known = begin + np.flatnonzero(amounts.count[begin:])
+    own, mean, count = lags[known], whole[known], amounts.count[known]
+    first, last = window(mean)
     usable = slice(first, last + 1)
-    fits = fitted(lags[usable], whole[usable]) if last + 1 - first >= FEWEST_LAGS else {}
-    found, r2 = rates(lags[usable], whole[None, usable])
+    fits = fitted(own[usable], mean[usable]) if last + 1 - first >= FEWEST_LAGS else {}
+    found, r2 = rates(own[usable], mean[None, usable])
     half_life = float(half_lives(found)[0])
     crossing = measures.crossing(own, mean, count)
-    limits = interval(Profiles(lags[usable], amounts.values[:, usable]), bootstrap, seed)
+    measured = Profiles(own, amounts.values[:, known])
+    limits = interval(Profiles(own[usable], measured.values[:, usable]), bootstrap, seed)
     evidence = Evidence(
-        profiles=Profiles(own, amounts.values[:, part]),
+        profiles=measured,
         mean=mean,
-        window=(first - begin, last - begin),
-        span=float(lags[last] - lags[first]) + intervals_of(lags[usable]),
+        window=(first, last),
+        span=float(own[last] - own[first]) + intervals_of(own[usable]),
         half_life=half_life,
         interval=limits,
         crossing=crossing,
@@ -228,14 +234,14 @@ def _decay(
         quartiles=amounts.quartiles(),
         sensitivity=side.sensitivity.mean(),
         jacobian=None if jacobian is None else jacobian.mean(),
-        window=bounds,
+        window=(int(known[first]), int(known[last])),
         r2=float(r2[0]),
         bow=fits["exponential"].bow if "exponential" in fits else math.nan,
         crossing=crossing,
         half_mass=measures.half_mass(own, mean),
         mean_lag=measures.mean_lag(own, mean),
         peak_lag=float(own[mean.argmax()]),
-        after_peak=measures.after_peak(lags, whole, bounds, FEWEST_LAGS),
+        after_peak=measures.after_peak(own, mean, (first, last), FEWEST_LAGS),
         fits=fits,
         sequences=len(amounts.values),
         notes=tuple(_shown(evidence)),

@@ -37,6 +37,8 @@ def half_mass(lags: Lags, profile: Lags) -> float:
     seen to its end gives its half-life.
     """
     total = profile.cumsum()
+    if not total[-1] > 0:
+        return math.nan
     step = int(np.searchsorted(total, total[-1] / 2))
     part = (total[-1] / 2 - (total[step] - profile[step])) / profile[step]
     ratio = profile[step + 1] / profile[step] if step + 1 < len(profile) else 1.0
@@ -48,7 +50,8 @@ def half_mass(lags: Lags, profile: Lags) -> float:
 
 def mean_lag(lags: Lags, profile: Lags) -> float:
     """The lag in the mean over all attribution."""
-    return float((lags * profile).sum() / profile.sum())
+    total = float(profile.sum())
+    return float((lags * profile).sum()) / total if total > 0 else math.nan
 
 
 def after_peak(lags: Lags, profile: Lags, window: tuple[int, int], fewest: int) -> float:

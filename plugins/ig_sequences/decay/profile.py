@@ -169,9 +169,7 @@ def common_lags(rows: Sequence[Lags], unit: Unit) -> Lags:
     if all(np.abs(row - longest[: len(row)]).max(initial=0.0) <= tolerance for row in rows):
         return longest
     intervals = np.concatenate([np.diff(row) for row in rows])
-    if not len(intervals):
-        intervals = np.concatenate(rows)
-    interval = float(np.median(intervals))
+    interval = float(np.median(intervals)) if len(intervals) else float(longest[0]) or 1.0
     first = min(float(row[0]) for row in rows if len(row))
     last = max(float(row[-1]) for row in rows if len(row))
     if (last - first) / interval > MOST_LAGS:

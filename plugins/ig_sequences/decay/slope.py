@@ -13,18 +13,14 @@ FLOOR = 1e-8
 """Lags below this part of the largest attribution are not fitted."""
 
 
-def window(profile: Lags, begin: int = 0) -> tuple[int, int]:
-    """First and last index of the contiguous lags around the peak that are above the floor.
-
-    It holds no index before ``begin``.
-    """
-    part = profile[begin:]
-    below = np.flatnonzero(~(part > FLOOR * np.nanmax(part)))
-    peak = int(np.nanargmax(part))
+def window(profile: Lags) -> tuple[int, int]:
+    """First and last index of the contiguous lags around the peak that are above the floor."""
+    below = np.flatnonzero(profile <= FLOOR * profile.max())
+    peak = int(profile.argmax())
     before, after = below[below < peak], below[below > peak]
     return (
-        begin + (int(before[-1]) + 1 if len(before) else 0),
-        begin + (int(after[0]) - 1 if len(after) else len(part) - 1),
+        int(before[-1]) + 1 if len(before) else 0,
+        int(after[0]) - 1 if len(after) else len(profile) - 1,
     )
 
 

@@ -115,8 +115,8 @@ def grows(seen: Evidence) -> bool:
 def comes_back(seen: Evidence) -> float:
     """The share of attribution beyond a silence that follows the window; 0 if it is no more than
     a trace."""
-    beyond = seen.mean[seen.window[1] + 1 :]
-    share = float(beyond.sum() / seen.mean.sum())
+    beyond, total = seen.mean[seen.window[1] + 1 :], float(seen.mean.sum())
+    share = float(beyond.sum()) / total if total > 0 else 0.0
     return share if share > ABRUPT and bool((beyond <= FLOOR * seen.mean.max()).any()) else 0.0
 
 

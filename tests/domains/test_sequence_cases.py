@@ -16,7 +16,9 @@ from torch import nn
 import ig_core as ig
 from ig_core.bench.folder import case_folder
 from ig_sequences.cases import CASES, classified, series, speech, sunspots, training
+from ig_sequences.cases.closed_forms import LeakyIntegrator
 from ig_sequences.cases.letters import LettersToPhonemes
+from ig_sequences.cases.memory import remembered
 from ig_sequences.cases.readers import Convolutions, Recurrent, answers
 
 
@@ -149,7 +151,6 @@ def test_a_case_is_made_without_reading_a_pickle(
     monkeypatch.setattr(series, "WHEEL", replace(series.WHEEL, sha256=known))
     for module, name in ((torch, "load"), (torch.jit, "load"), (pickle, "load"), (pickle, "loads")):
         monkeypatch.setattr(module, name, None)
-    monkeypatch.setattr(pickle, "Unpickler", None)
     case = replace(classified.POWER, name="Toy", classes=("up", "down"), count=4)
     first = case(tmp_path)
     wheel.unlink()
@@ -216,6 +217,25 @@ def test_a_gap_is_the_predicted_class_minus_the_runner_up() -> None:
     first, second = training.gaps(model, [torch.zeros(1, 1)] * 2, ("a", "b", "c"))
     assert repr(first) == "b (predicted) minus c" and first is second
     assert first(torch.tensor([[1.0, 5.0, 3.0]])).tolist() == [2.0]
+
+
+def test_a_case_tells_the_half_life_of_its_network() -> None:
+    """A leak of 0.5 halves at every step, and half of all is in the last; all sequences agree."""
+    signs = torch.randn(12, 30, 1, generator=torch.Generator().manual_seed(0)).sign().double()
+    loaded = ig.Loaded(LeakyIntegrator(0.5), list(signs), facts={"known": 1})
+    found = remembered(loaded, "ms", each=32, baseline="zeros")
+    assert found.facts == {
+        "known": 1,
+        "half-life of attributions": "32 ms (32 to 32), exponential",
+        "half of their sum": "in the last 32 ms",
+    }
+    assert found.model is loaded.model and found.inputs is loaded.inputs
+
+
+def test_a_memory_that_does_not_fade_has_no_half_life() -> None:
+    signs = torch.ones(12, 30, 1, dtype=torch.float64)
+    facts = remembered(ig.Loaded(LeakyIntegrator(1.0), list(signs)), baseline="zeros").facts
+    assert facts["half-life of attributions"] == "none, no_decay"
 
 
 # -- closed forms and words -----------------------------------------------------------------------
@@ -297,6 +317,8 @@ def test_sunspots_of_the_next_year_follow_from_years_with_names() -> None:
     assert (first.units.labels[0], first.units.labels[-1]) == ("1896", "1939")
     assert case.inputs[0][-1].item() == pytest.approx(88.8)  # the sunspots of 1939
     assert first.scores.abs().argmax() == sunspots.WINDOW - 1
+    years = float(case.facts["half-life of attributions"].split()[0])
+    assert 1 < years < 5  # far below the eleven years of a cycle: the slope of its rise or fall
     assert first.at_input == pytest.approx(float(case.facts["said (true)"]["1940"].split()[0]), 0.5)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from ig_core import BenchmarkCase, Loaded
+from ig_sequences.cases.memory import remembered
 from ig_sequences.cases.readers import Convolutions, Recurrent
 from ig_sequences.cases.series import packaged
 from ig_sequences.cases.training import Schedule, accuracy, classifier, digest, gaps, spread
@@ -48,7 +49,7 @@ class Classified:
         options: dict[str, Any] = {"feature_names": self.features}
         if self.steps is not None:
             options["labels"] = lambda x: [self.steps(t) for t in range(len(x))]
-        return Loaded(
+        loaded = Loaded(
             model,
             shown,
             gaps(model, shown, self.classes),
@@ -60,6 +61,7 @@ class Classified:
                 "weights sha256": digest(path),
             },
         )
+        return remembered(loaded) if isinstance(model, Recurrent) else loaded
 
 
 POWER = Classified(

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ig_core import BenchmarkCase, Loaded, MissingFrameworkError
+from ig_sequences.cases.memory import remembered
 
 WORDS = {
     "knight": "N", "gnome": "N", "write": "R", "psalm": "S", "phone": "F", "chorus": "K",
@@ -104,7 +105,7 @@ def first_phoneme(folder: Path) -> Loaded:
     targets = model.first_phoneme(inputs)
     said = [model.phonemes[i] for i in targets]
     right = sum(a.rstrip("012") == b for a, b in zip(said, WORDS.values(), strict=True))
-    return Loaded(
+    loaded = Loaded(
         model,
         inputs,
         targets,
@@ -114,6 +115,7 @@ def first_phoneme(folder: Path) -> Loaded:
             "explained": dict(zip(WORDS, said, strict=True)),
         },
     )
+    return remembered(loaded, "letters")
 
 
 CASE = BenchmarkCase(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from ig_core import Archive, BenchmarkCase, Loaded, ModelError, made_once
+from ig_sequences.cases.memory import remembered
 from ig_sequences.cases.readers import Forecast, answers
 from ig_sequences.cases.training import Schedule, digest, learn, trained
 
@@ -73,7 +74,7 @@ def sunspots(folder: Path) -> Loaded:
         begin = int(years[known[tuple(x[:, 0].tolist())]])
         return [str(begin + t) for t in range(len(x))]
 
-    return Loaded(
+    loaded = Loaded(
         model,
         [windows[place] for place in shown],
         options={"labels": labels, "feature_names": ("sunspots",)},
@@ -90,6 +91,7 @@ def sunspots(folder: Path) -> Loaded:
             "weights sha256": digest(path),
         },
     )
+    return remembered(loaded, "years")
 
 
 def extract(partial: Path) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ig_core.memory import MOST_NODES
 from ig_core.quadrature import Structure
 
 
@@ -83,9 +84,11 @@ def structure_of(output: Float[Tensor, " rows"], inputs: Collection[Tensor]) -> 
 
     A function of a user and a compiled graph may be anything: a model with one of them is
     neither smooth nor linear. Factors that depend on the input but were detached from it, such as
-    the mask in ``x * (x > 0)``, look like constants.
+    the mask in ``x * (x > 0)``, look like constants. A very deep graph is not looked at.
     """
     graph = _between(output, inputs)
+    if graph is None:
+        return Structure(curve=f"more than {MOST_NODES} operations between input and output")
     straight, kinked, bent, curved = set(), set(), "", ""
     for node, arguments in graph.items():
         name, known = _named(node)
@@ -135,8 +138,11 @@ def _cornered(name: str, node: Any) -> bool:
 _Graph = Mapping[Node, Sequence[Node | None]]
 
 
-def _between(output: Tensor, inputs: Collection[Tensor]) -> _Graph:
-    """The nodes through which ``output`` depends on ``inputs``, each with its arguments that do."""
+def _between(output: Tensor, inputs: Collection[Tensor]) -> _Graph | None:
+    """The nodes through which ``output`` depends on ``inputs``, each with its arguments that do.
+
+    None if there are too many.
+    """
     leaves = {id(tensor) for tensor in inputs}
     graph: dict[Node, Sequence[Node | None]] = {}
     seen: set[Node] = set()
@@ -146,6 +152,8 @@ def _between(output: Tensor, inputs: Collection[Tensor]) -> _Graph:
         if node is None or (node in seen and not arguments_known):
             continue
         seen.add(node)
+        if len(seen) > MOST_NODES:
+            return None
         arguments = [argument for argument, _ in node.next_functions]
         if not arguments_known:
             stack += [(node, True), *((argument, False) for argument in arguments)]

@@ -17,6 +17,11 @@ HELD_ELEMENTS = 2**26
 """Elements of gradients that wait on an accelerator until the CPU looks at their numbers."""
 
 
+MOST_NODES = 2**14
+"""Nodes of one graph that are looked at. Torch frees a node that Python has seen by recursion into
+the next one, which overflows the stack where there are tens of thousands in a row, as in an RNN."""
+
+
 class Memory(Protocol):
     """The memory of one device."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
+from ig_core.memory import MOST_NODES
 from ig_core.quadrature import Outcome
 
 HALF_SHARE = 0.25
@@ -21,13 +24,14 @@ def coarsest(output: Tensor) -> torch.dtype:
     """The coarsest dtype between the output and what it depends on, where autograd recorded it.
 
     A float32 output may come from a bfloat16 network: logits are often made float32 at the end,
-    and autocast does so by itself. Of a compiled model only its ends are seen.
+    and autocast does so by itself. Of a compiled model only its ends are seen, and of a very deep
+    one the operations nearest to the output.
     """
     found = {output.dtype}
-    seen = set()
-    todo = [output.grad_fn]
-    while todo:
-        node = todo.pop()
+    seen: set[Node] = set()
+    todo = deque([output.grad_fn])
+    while todo and len(seen) < MOST_NODES:
+        node = todo.popleft()
         if node is None or node in seen:
             continue
         seen.add(node)

@@ -1,8 +1,10 @@
 """The precision of a model is read off its graph, whatever the dtype of its output."""
 
+import pytest
 import torch
 from torch import nn
 
+import ig_core as ig
 from ig_core.precision import coarsest, floored, half
 from ig_core.quadrature import Outcome
 
@@ -33,3 +35,19 @@ def test_no_error_is_below_one_rounding():
     assert found.doubt.tolist() == [[3 * eps, eps, 0]]
     assert found.status == ["converged"]
     assert floored(exact, torch.bfloat16, tol=1e-3).status == ["noise_floor"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_graph_of_tens_of_thousands_of_operations_in_a_row_is_explained(dtype):
+    """Torch frees nodes that Python has seen by recursion: seeing all of them ended the process."""
+
+    def deep(x):
+        y = x
+        for _ in range(60_000):
+            y = y * 1.0
+        return y.sum(1)
+
+    [result] = ig.attribute(deep, torch.tensor([[1.0, 2.0]], dtype=dtype))
+    assert result.values.tolist() == pytest.approx([1.0, 2.0], abs=1e-6)
+    with pytest.raises(ig.InputError, match="more than 16384 operations"):
+        ig.attribute(deep, torch.tensor([[1.0, 2.0]], dtype=dtype), rule="exact")

@@ -34,14 +34,12 @@ from ig_sequences.recurrent import (
     forgetful,
     on_cuda,
     recurrent_in,
+    room_of,
     widths_checked,
     without_cudnn,
 )
 
 Labels = Callable[[Float[Tensor, "time features"]], Sequence[str]]
-
-ROOM = 2**14
-"""Steps of all rows in one pass, at most."""
 
 MOST_SHOWN = 2**16
 """Numbers of a sequence that a result keeps for its views, at most."""
@@ -168,10 +166,11 @@ class SequenceDomain(Domain):
             shared=self.shared,
         )
         self.both_ends = self.step == "last" and bare and output is None and model.bidirectional
-        self.layouts: dict[str, Layout] = {X: Pad(capacity=ROOM), PLACE: Stack()}
-        self.layouts |= {TIMES: Pad(capacity=ROOM), STATE + "0": Stack(), STATE + "1": Stack()}
+        room = room_of(self.modules())
+        self.layouts: dict[str, Layout] = {X: Pad(capacity=room), PLACE: Stack()}
+        self.layouts |= {TIMES: Pad(capacity=room), STATE + "0": Stack(), STATE + "1": Stack()}
         for name, value in self.per_example.items():
-            self.layouts[EXTRA + name] = Pad(capacity=ROOM) if _ragged(value) else Stack()
+            self.layouts[EXTRA + name] = Pad(capacity=room) if _ragged(value) else Stack()
         taken = {*_names(self.call.lengths_name), *_names(self.call.times_name)}
         taken |= {*_names(self.call.state_name)}
         if clash := sorted(taken & (self.per_example.keys() | self.shared.keys())):

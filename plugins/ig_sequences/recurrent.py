@@ -11,6 +11,28 @@ from torch import Tensor, nn
 
 from ig_core import InputError
 
+ROOM, MOST_ROOM = 2**14, 2**18
+"""Steps of all rows in one pass, at most: of any model, and of a narrow recurrent one."""
+
+STATES = 2**22
+"""Numbers in the hidden states of all rows and steps of one pass, of recurrent modules."""
+
+
+def room_of(modules: Iterable[nn.Module]) -> int:
+    """Steps of all rows in one pass, at most.
+
+    What autograd keeps of a step hardly depends on the rows if its states are narrow, and a step
+    takes as long for one row as for many: with few rows in a pass, the cost of long sequences
+    would rise with the square of their length.
+    """
+    parts = [m for root in modules for m in root.modules()]
+    width = sum(
+        m.hidden_size * m.num_layers * (1 + m.bidirectional)
+        for m in parts
+        if isinstance(m, nn.RNNBase)
+    ) + sum(m.hidden_size for m in parts if isinstance(m, nn.RNNCellBase))
+    return min(max(ROOM, STATES // width), MOST_ROOM) if width else ROOM
+
 
 def recurrent_in(modules: Iterable[nn.Module]) -> list[nn.RNNBase]:
     """Every RNN, LSTM and GRU among modules and what they hold."""

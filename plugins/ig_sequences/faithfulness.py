@@ -14,7 +14,7 @@ from torch import Tensor
 
 import ig_core as ig
 from ig_core import Attribution, InputError, Method, Table
-from ig_sequences import removal
+from ig_sequences import removal, view
 from ig_sequences.margins import batch_of, domain_of, margins_of
 
 PARTS = (0.05, 0.1, 0.2, 0.5)
@@ -170,6 +170,14 @@ class Faithfulness:
     def to_html(self) -> str:
         """The table as an HTML fragment, escaped."""
         return self.table().to_html()
+
+    def plot(self) -> Any:
+        """A matplotlib figure: the drop by the part that is removed, one panel a removal.
+
+        Raises:
+            MissingFrameworkError: matplotlib is not installed.
+        """
+        return view.faithfulness(self, CONTROLS)
 
     def to_csv(self) -> str:
         """The table as comma-separated values, the numbers in full."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import ig_core as ig
 from ig_core import Attribution, Units
-from ig_sequences import heat_map, picture, table
+from ig_sequences import faithfulness, heat_map, picture, table
 from ig_sequences.view.grid import MOST_COLUMNS, MOST_ROWS, closer, grid
 from ig_sequences.view.series import ACROSS, BARS, drawing
 
@@ -266,3 +266,21 @@ def test_the_views_of_a_real_result_are_those_of_the_domain(tmp_path: Path) -> N
     assert "rain, t=0: +0.5" in found.to_html()
     kept = ig.load(found.save(tmp_path / "a.safetensors"))
     assert "rain, t=0: +0.5" in kept.to_html()
+
+
+def test_the_plot_of_faithfulness_shows_every_ranking_with_its_errors() -> None:
+    from ig_sequences.cases.closed_forms import LeakyIntegrator
+
+    x = torch.randn(6, 12, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = faithfulness(LeakyIntegrator(0.8), x, parts=[0.2, 0.5])
+    panels = found.plot().axes
+    assert [axes.get_title() for axes in panels] == [f"removed: {r}" for r in found.removals]
+    for axes, removed in zip(panels, found.removals, strict=True):
+        bars = {c.get_label(): c for c in axes.containers}
+        for row in found.rows:
+            if row.removed == removed:
+                line, _, [error] = bars[row.ranking].lines
+                assert line.get_data()[1].tolist() == pytest.approx(row.drops)
+                tops = [segment[1][1] for segment in error.get_segments()]
+                assert tops == pytest.approx(np.add(row.drops, row.errors))
+                assert (line.get_linestyle() == "--") == (row.ranking not in ("ig", "|ig|"))

@@ -222,8 +222,8 @@ def test_a_gap_is_the_predicted_class_minus_the_runner_up() -> None:
 def test_a_case_tells_the_half_life_of_its_network() -> None:
     """A leak of 0.5 halves at every step, and half of all is in the last; all sequences agree."""
     signs = torch.randn(12, 30, 1, generator=torch.Generator().manual_seed(0)).sign().double()
-    loaded = ig.Loaded(LeakyIntegrator(0.5), list(signs), facts={"known": 1})
-    found = remembered(loaded, "ms", each=32, baseline="zeros")
+    loaded = ig.Loaded(LeakyIntegrator(0.5), list(signs), baseline="zeros", facts={"known": 1})
+    found = remembered(loaded, "ms", each=32)
     assert found.facts == {
         "known": 1,
         "half-life of attributions": "32 ms (32 to 32), exponential",
@@ -234,7 +234,7 @@ def test_a_case_tells_the_half_life_of_its_network() -> None:
 
 def test_a_memory_that_does_not_fade_has_no_half_life() -> None:
     signs = torch.ones(12, 30, 1, dtype=torch.float64)
-    facts = remembered(ig.Loaded(LeakyIntegrator(1.0), list(signs)), baseline="zeros").facts
+    facts = remembered(ig.Loaded(LeakyIntegrator(1.0), list(signs), baseline="zeros")).facts
     assert facts["half-life of attributions"] == "none, no_decay"
 
 
@@ -289,8 +289,9 @@ def test_series_of_the_world_are_told_apart_and_explained_completely(
     assert float(measured) >= accuracy and int(count) == tested
     assert tuple(case.inputs[0].shape) == shape
     found = ig.attribute(
-        case.model, list(case.inputs), target=case.targets, domain="sequences", **case.options
-    )
+        case.model, list(case.inputs), target=case.targets, baseline=case.baseline,
+        domain="sequences", **case.options,
+    )  # fmt: skip
     for result, gap in zip(found, case.targets, strict=True):
         assert result.converged and result.delta != 0
         assert result.provenance["target"] == repr(gap)
@@ -313,7 +314,9 @@ def test_sunspots_of_the_next_year_follow_from_years_with_names() -> None:
     case = loaded("sunspots")
     explained, again = (float(case.facts["test R^2"].split()[i].strip(",")) for i in (0, -1))
     assert explained > 0.8 and again == pytest.approx(0.597, abs=5e-4)
-    first, *_ = ig.attribute(case.model, list(case.inputs), domain="sequences", **case.options)
+    first, *_ = ig.attribute(
+        case.model, list(case.inputs), baseline="mean", domain="sequences", **case.options
+    )
     assert (first.units.labels[0], first.units.labels[-1]) == ("1896", "1939")
     assert case.inputs[0][-1].item() == pytest.approx(88.8)  # the sunspots of 1939
     assert first.scores.abs().argmax() == sunspots.WINDOW - 1

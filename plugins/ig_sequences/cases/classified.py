@@ -53,9 +53,11 @@ class Classified:
             model,
             shown,
             gaps(model, shown, self.classes),
+            baseline="mean",
             options=options,
             facts={
                 "explained": "logit of the predicted class minus that of the runner-up",
+                "baseline": "the mean of each feature over these sequences, at every step",
                 "model": self.about,
                 "test accuracy": f"{right:.3f} on {len(test)}, fitted to {len(train)}",
                 "weights sha256": digest(path),

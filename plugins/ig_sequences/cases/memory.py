@@ -15,8 +15,8 @@ from ig_sequences.decay import attribution_decay
 def remembered(loaded: Loaded, unit: str = "steps", each: float = 1.0, **options: Any) -> Loaded:
     """The case with the decay of its attributions among its facts, in units of ``each`` a step.
 
-    It is measured on the sequences that are explained; ``options`` are those of
-    :func:`attribution_decay`.
+    It is measured as the case is explained, on its sequences and from its baseline; ``options``
+    are those of :func:`attribution_decay`.
     """
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)  # The status says so.
@@ -24,6 +24,7 @@ def remembered(loaded: Loaded, unit: str = "steps", each: float = 1.0, **options
             loaded.model,
             list(loaded.inputs),
             loaded.targets,
+            baseline=loaded.baseline,
             jacobian=False,
             **loaded.options,
             **options,

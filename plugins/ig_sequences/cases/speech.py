@@ -99,6 +99,7 @@ def speech(folder: Path) -> Loaded:
     loaded = Loaded(
         model,
         [spectra[place] for place in shown],
+        baseline="mean",
         options={
             "step": "last",
             "feature_names": [

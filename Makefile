@@ -28,6 +28,7 @@ perf: .venv/test.ready
 	$(BIN)/python tests/benchmarks/suite.py
 	$(BIN)/python tests/benchmarks/text.py
 	$(BIN)/python tests/benchmarks/graphs.py
+	$(BIN)/python tests/benchmarks/sequences.py
 
 picture: .venv/bench.ready
 	$(BIN)/python examples/four_domains.py docs

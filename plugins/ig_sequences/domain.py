@@ -35,6 +35,7 @@ from ig_sequences.recurrent import (
     on_cuda,
     recurrent_in,
     room_of,
+    unpacked_where_alike,
     widths_checked,
     without_cudnn,
 )
@@ -284,6 +285,7 @@ class SequenceDomain(Domain):
         refused = [rnn for rnn in recurrent if on_cuda(rnn)]
         with (
             super().prepared(),
+            unpacked_where_alike([rnn for rnn in recurrent if not on_cuda(rnn)]),
             widths_checked(recurrent),
             cudnn_differentiable(refused),
             without_cudnn(self.modules()),

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from ig_core import InputError
 
@@ -51,7 +52,7 @@ def widths_checked(recurrent: Iterable[nn.RNNBase]) -> Iterator[None]:
 
     def check(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         given = inputs[0] if inputs else named.get("input")
-        values = given.data if isinstance(given, nn.utils.rnn.PackedSequence) else given
+        values = given.data if isinstance(given, PackedSequence) else given
         if not isinstance(values, Tensor) or values.dim() == 0:
             return  # torch says so itself
         if values.shape[-1] != module.input_size:
@@ -66,6 +67,56 @@ def widths_checked(recurrent: Iterable[nn.RNNBase]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def unpacked_where_alike(recurrent: Iterable[nn.RNNBase]) -> Iterator[None]:
+    """Inside, these modules compute packed sequences of one length as a plain tensor.
+
+    On the CPU torch cuts the steps of packed sequences out of one long tensor, and the backward
+    pass of each cut fills all of it: the cost rises with the square of the length. The module's
+    caller sees no difference. Modules with hooks of their own are left alone, as those would.
+    """
+    packed: dict[int, PackedSequence | None] = {}
+
+    def before(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        given = inputs[0] if inputs else named.get("input")
+        packed[id(module)] = None
+        if not isinstance(given, PackedSequence) or given.batch_sizes[0] != given.batch_sizes[-1]:
+            return None
+        packed[id(module)] = given
+        plain = given.data.view(len(given.batch_sizes), int(given.batch_sizes[0]), -1)
+        state = inputs[1] if len(inputs) > 1 else named.get("hx")
+        first = plain.transpose(0, 1) if module.batch_first else plain
+        return (first, _permuted(state, given.sorted_indices)), {}
+
+    def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        given = packed.pop(id(module), None)
+        if given is None:
+            return None
+        steps, state = output
+        flat = (steps.transpose(0, 1) if module.batch_first else steps).flatten(0, 1)
+        return PackedSequence(flat, *given[1:]), _permuted(state, given.unsorted_indices)
+
+    handles = []
+    for rnn in recurrent:
+        if not rnn._forward_hooks and not rnn._forward_pre_hooks:
+            handles.append(rnn.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(rnn.register_forward_hook(after))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _permuted(state: Any, order: Tensor | None) -> Any:
+    """The states of all layers in another order of the rows."""
+    if state is None or order is None:
+        return state
+    if isinstance(state, tuple):
+        return tuple(one.index_select(1, order) for one in state)
+    return state.index_select(1, order)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import (
 
 import ig_core as ig
 from ig_sequences.domain import SequenceDomain
+from ig_sequences.recurrent import unpacked_where_alike
 
 LENGTHS = (6, 2, 9, 1, 6)
 NODES = {"rule": "gauss-legendre", "steps": 5}
@@ -158,6 +159,57 @@ def test_a_raw_packed_sequence_is_a_batch_in_the_order_that_it_was_made(model: t
     for a, b in zip(explain(net, packed, **options), explain(net, raw, **options), strict=True):
         assert torch.equal(a.values, b.values)
     assert SequenceDomain.accepts(net, packed)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_sequences_of_one_length_are_computed_as_a_tensor_all_the_same(
+    kind: type[nn.RNNBase], shape: str
+) -> None:
+    torch.manual_seed(0)
+    rnn = kind(3, 5, **SHAPES[shape]).double().eval()
+    packed = pack_sequence(ragged((4, 4, 4)), enforce_sorted=False)
+    packed = packed._replace(
+        sorted_indices=torch.tensor([2, 0, 1]), unsorted_indices=torch.tensor([1, 2, 0])
+    )
+    layers = rnn.num_layers * (1 + rnn.bidirectional)
+    state = torch.randn(layers, 3, 5, dtype=torch.float64)
+    state = (state, state + 1) if kind is nn.LSTM else state
+    for given in ((packed,), (packed, state)):
+        expected, last = rnn(*given)
+        with unpacked_where_alike([rnn]):
+            found, own = rnn(*given)
+        assert isinstance(found, PackedSequence)
+        assert (found.data - expected.data).abs().max() < 1e-14
+        assert all(a is b for a, b in zip(found[1:], expected[1:], strict=True))
+        pairs = zip(own, last, strict=True) if kind is nn.LSTM else [(own, last)]
+        assert all((a - b).abs().max() < 1e-14 for a, b in pairs)
+
+
+@pytest.mark.parametrize("packs", [False, True])
+def test_a_sequence_of_10_000_steps_takes_no_more_passes_than_a_short_one(packs: bool) -> None:
+    """Cost is linear in time if as many rows share a pass, and no packed step is cut out of all."""
+    torch.manual_seed(0)
+    model = (ReadsPadded if packs else ReadsOne)(nn.GRU, "end").float()
+    seen: list[tuple[int, int]] = []
+
+    def watched(x: Tensor, *lengths: Tensor) -> Tensor:
+        out = model(x, *lengths)
+        if out.requires_grad:
+            seen.append((len(x), x.shape[1]))
+        return out
+
+    def with_lengths(x: Tensor, lengths: Tensor) -> Tensor:
+        return watched(x, lengths)
+
+    passes = {}
+    for time in (100, 10_000):
+        seen.clear()
+        x = torch.randn(time, 3, generator=torch.Generator().manual_seed(1))
+        result = explain(with_lengths if packs else watched, x, target=1)
+        assert result.status == "converged" and result.values.shape == (time, 3)
+        passes[time] = [rows for rows, _ in seen]
+    assert passes[100] == passes[10_000]
 
 
 # -- a bare RNN ---------------------------------------------------------------------------------

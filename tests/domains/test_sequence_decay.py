@@ -304,6 +304,14 @@ def test_noise_is_not_called_exponential(sequences: int) -> None:
             assert find_decay(given, bootstrap=200).status != "exponential"
 
 
+def test_a_slow_leak_that_reads_noise_is_exponential_all_the_same() -> None:
+    x = torch.randn(32, 200, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = attribution_decay(LeakyIntegrator(0.995), x, jacobian=False)
+    low, high = found.interval
+    assert found.r2 < 0.95 and low < math.log(0.5) / math.log(0.995) < high
+    assert found.status == "exponential"
+
+
 def test_a_larger_output_scales_the_profile_and_not_the_half_life() -> None:
     x = torch.randn(6, 40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     model = chrono_lstm(1.0, features=2)

@@ -25,6 +25,9 @@ STRAIGHT = 0.95
 HALF = 0.5
 """A line with less than this R2 leaves most of the shape to other things."""
 
+NOISE = 1.5
+"""A line is off by chance if it is by no more than this times the squared standard errors."""
+
 BENT = 0.5
 """A larger bow is no line."""
 
@@ -46,7 +49,8 @@ DecayStatus = Literal[
 ]  # fmt: skip
 
 MEANING: Mapping[DecayStatus, str] = {
-    "exponential": "ln a(k) falls along a line, and the half-life agrees with the first crossing",
+    "exponential": "ln a(k) falls along a line, but for noise, and the half-life agrees with the "
+    "first crossing",
     "non_exponential": "ln a(k) is no line, or disagrees with the first crossing: it bends, or few "
     "sequences leave noise; see the plot",
     "power_like": "ln a(k) falls along a line over ln(1 + k), not over k: each doubling takes "
@@ -156,7 +160,8 @@ def _shape(seen: Evidence) -> DecayStatus:
     # An interval without end says that noise could be all that fades.
     fades = not math.isinf(seen.interval[1])
     agreed = seen.half_life / 2 <= seen.crossing <= seen.half_life * 2
-    if line is not None and _straight(line) and agreed and fades:
+    straight = line is not None and (_straight(line) or _straight_but_for_noise(line, seen))
+    if straight and agreed and fades:
         return "exponential"
     if (
         line is not None
@@ -168,6 +173,24 @@ def _shape(seen: Evidence) -> DecayStatus:
     ):
         return "power_like"
     return "non_exponential"
+
+
+def _straight_but_for_noise(line: Fit, seen: Evidence) -> bool:
+    """Whether the sequences differ so much that the mean may well be off its line by chance.
+
+    Slow decays fall little over the lags, and R2 is low by noise alone.
+    """
+    first, last = seen.window
+    part = slice(first, last + 1)
+    values, mean = seen.profiles.values[:, part], seen.mean[part]
+    count = (~np.isnan(values)).sum(0)
+    judged_by = count > FEW_SEQUENCES
+    if line.r2 < HALF or abs(line.bow) > BENT or judged_by.sum() < FEWEST_LAGS:
+        return False
+    values, mean, count = values[:, judged_by], mean[judged_by], count[judged_by]
+    error = np.nanstd(values, axis=0, ddof=1) / np.sqrt(count) / mean
+    off = np.log(mean / line.at(seen.profiles.lags[part][judged_by]))
+    return bool((off**2).mean() <= NOISE * (error**2).mean())
 
 
 def _straight(fit: Fit) -> bool:

@@ -86,22 +86,26 @@ class Call:
         """What is done before every pass."""
         self.bare = isinstance(model, nn.RNNBase)
         self.by_length = lengths_name is None and not packed
-        self.looked = False
+        self.looked = self.apart = False
 
-    def look_again(self) -> None:
-        """In the next pass with several lengths, see once more what padding does."""
-        self.looked = False
+    def look_again(self, apart: bool) -> None:
+        """In the next pass with several lengths, see once more what padding does.
+
+        With ``apart`` there is none, because that costs less.
+        """
+        self.looked, self.apart = False, apart
 
     def __call__(self, given: Given) -> tuple[list[Tensor], Int[Tensor, " rows"]]:
         """The explained outputs in parts, and where in the joined parts each row is."""
         order = torch.arange(len(given.lengths))
         alike = bool((given.lengths == given.lengths[0]).all())
-        if not (self.looked or alike or self.by_length or self.bare):
+        if not (self.looked or alike or self.by_length or self.apart or self.bare):
             self.looked, outputs = True, self._run(given)
             self.by_length = self._padding_shows(given, outputs)
             if not (self.by_length or given.sizes):
                 return [outputs], order
-        ragged = [*(given.sizes or {}).values(), *[given.lengths] * (self.by_length and not alike)]
+        apart = (self.by_length or self.apart) and not alike
+        ragged = [*(given.sizes or {}).values(), *[given.lengths] * apart]
         ragged = [size for size in ragged if not bool((size == size[0]).all())]
         if not ragged:
             return [self._run(given)], order

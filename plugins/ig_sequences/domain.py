@@ -31,6 +31,7 @@ from ig_sequences.call import Call, Given, has, refuse_unknown, state_parameter
 from ig_sequences.readout import Readout, Step, checked_step, places, select, words
 from ig_sequences.recurrent import (
     cudnn_differentiable,
+    faster_apart,
     forgetful,
     on_cuda,
     recurrent_in,
@@ -71,7 +72,8 @@ class SequenceDomain(Domain):
     it has a parameter for them; a bare ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` gets a
     ``PackedSequence``. Any other model runs once per distinct length, on rows cut to that length;
     so does one that is given lengths but is seen to answer from its padding (short rows are run
-    alone to compare), and its results say so in ``reason``.
+    alone to compare), and its results say so in ``reason``. LSTMs in float32 on the CPU run so too,
+    because that is faster.
 
     A bare ``nn.RNNBase`` is read at its last step unless told otherwise. If it is bidirectional,
     that is the last state of each direction (forward at the end, backward at the beginning), as
@@ -192,7 +194,7 @@ class SequenceDomain(Domain):
     def split(self, raw: Any) -> Sequence[Any] | None:
         parts, batch = self._parts(raw)
         self.batch = tuple(part.x for part in parts)
-        self.call.look_again()
+        self.call.look_again(apart=faster_apart(self.modules()))
         return parts if batch else None
 
     def encode(self, raw: Any, target: Target = None) -> Example:

@@ -295,6 +295,23 @@ class Every(nn.Module):
         return self.head(self.rnn(x)[0])
 
 
+class Averaged(nn.Module):
+    """Reads series of numbers, and has no parameter for lengths."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = nn.Linear(1, 4)
+
+    def forward(self, x):
+        return torch.tanh(self.inner(x[..., None])).mean((1, 2))
+
+
+def bare():
+    torch.manual_seed(0)
+    return SequenceDomain(nn.GRU(3, 6, num_layers=2, bidirectional=True))
+
+
 STEPS = [numbers(6, 3), numbers(2, 3), numbers(4, 3)]
 
 SEQUENCES = {
@@ -310,6 +327,12 @@ SEQUENCES = {
         examples=STEPS,
         targets=0,
         smallest=numbers(1, 3),
+    ),
+    "sequence-bare": Subject(make=bare, examples=STEPS, targets=7, smallest=numbers(1, 3)),
+    "sequence-series": Subject(
+        make=lambda: SequenceDomain(nn.Sequential(Averaged()), axes="nt"),
+        examples=[numbers(6), numbers(2), numbers(4)],
+        smallest=numbers(1),
     ),
 }
 

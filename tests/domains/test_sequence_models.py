@@ -151,6 +151,19 @@ def test_in_float32_they_agree_to_1e_6(kind: type[nn.RNNBase]) -> None:
     assert_same(explain(model, raw, target=1), alone, tol=1e-6)
 
 
+def test_lstms_in_float32_run_by_length_which_is_faster_and_gives_the_same() -> None:
+    raw = ragged((40, 7, 23, 40), torch.float32)
+    seen: list[tuple[int, ...]] = []
+    for kind, passes in ((nn.LSTM, 3), (nn.GRU, 1)):
+        model = ReadsPadded(kind, "end").float()
+        model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape))
+        alone = [explain(model, x, target=1).values for x in raw]
+        found = explain(model, raw, target=1)
+        assert_same(found, alone, tol=1e-6)
+        assert sum(rows for rows, *_ in seen[-passes:]) == len(raw) * NODES["steps"]
+        assert all(a.reason == "" for a in found)
+
+
 @pytest.mark.parametrize("model", [ReadsPadded, ReadsPacked, ReadsOne])
 def test_a_raw_packed_sequence_is_a_batch_in_the_order_that_it_was_made(model: type[Net]) -> None:
     raw, net = ragged(), model(nn.GRU, "end")

@@ -75,6 +75,11 @@ class SequenceDomain(Domain):
     alone to compare), and its results say so in ``reason``. LSTMs in float32 on the CPU run so too,
     because that is faster.
 
+    >>> words = [torch.randn(5, 3), torch.randn(9, 3)]
+    >>> results = ig.attribute(torch.nn.LSTM(3, 4, batch_first=True), words, target=1)
+    >>> [tuple(one.values.shape) for one in results]
+    [(5, 3), (9, 3)]
+
     A bare ``nn.RNNBase`` is read at its last step unless told otherwise. If it is bidirectional,
     that is the last state of each direction (forward at the end, backward at the beginning), as
     ``h_n`` has them; ``step=-1`` reads its output at the end, where the way back has only begun.

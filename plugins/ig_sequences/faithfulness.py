@@ -227,6 +227,11 @@ def faithfulness(
     ``"energy"``, which know no model; and ``"random"``, the floor. A method that is no better than
     these says nothing about the model.
 
+    >>> x = torch.tensor([[[4.0], [-3.0]], [[0.0], [2.0]]], dtype=torch.float64)
+    >>> found = faithfulness(leaky, x, parts=[0.5])  # the better of two steps
+    >>> found.drops[0, found.rankings.index("ig"), :, 0].tolist()  # removed: zeros
+    [2.0, 2.0]
+
     Args:
         x: several sequences, as :func:`ig_core.attribute` takes them.
         target: what to explain, as for :func:`ig_core.attribute`. By default the margin of the

@@ -46,6 +46,10 @@ class Recency(Method):
     """The newer a step, the higher: (t + 1) / T at step t of T. A control that knows no model.
 
     A method that ranks steps no better than this has found nothing but that memory fades.
+
+    >>> x = torch.tensor([[4.0], [-3.0], [2.0], [1.0]], dtype=torch.float64)
+    >>> ig.attribute(leaky, x, domain="sequences", method="recency").scores.tolist()
+    [0.25, 0.5, 0.75, 1.0]
     """
 
     name = "recency"
@@ -60,6 +64,10 @@ class Energy(Method):
     """The sum of abs(x) over the features of a step. A control that knows no model.
 
     A method that ranks steps no better than this has found nothing but large values.
+
+    >>> x = torch.tensor([[4.0], [-3.0], [2.0], [1.0]], dtype=torch.float64)
+    >>> ig.attribute(leaky, x, domain="sequences", method="energy").scores.tolist()
+    [4.0, 3.0, 2.0, 1.0]
     """
 
     name = "energy"

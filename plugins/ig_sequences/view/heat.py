@@ -68,6 +68,10 @@ def heat_map(attribution: Attribution, steps: slice = slice(None)) -> Figure:
 def picture(attribution: Attribution, path: str | Path) -> Path:
     """The heat map of :func:`heat_map` as a file: PNG, SVG or PDF by its ending.
 
+    >>> result = ig.attribute(leaky, torch.ones(9, 2).double(), domain="sequences")
+    >>> picture(result, "steps.png").name
+    'steps.png'
+
     Raises:
         InputError: the result is not of a sequence, or the ending is of another kind.
         MissingFrameworkError: matplotlib is not installed.

@@ -82,7 +82,7 @@ def table(attribution: Attribution, most: int | None = None) -> Table:
     >>> import ig_core as ig
     >>> from ig_sequences.cases.closed_forms import LeakyIntegrator
     >>> x = torch.ones(2, 1, dtype=torch.float64)
-    >>> print(table(ig.attribute(LeakyIntegrator(0.5), x, domain="sequences")).to_csv())
+    >>> print(table(ig.attribute(LeakyIntegrator(0.5), x, domain="sequences")).to_csv(), end="")
     step,feature,input,attribution
     t=0,feature 0,1.0,0.5
     t=1,feature 0,1.0,1.0

@@ -155,8 +155,22 @@ def test_notes_are_escaped() -> None:
     assert "<script" not in html and "\x1b" not in html and "&lt;script&gt;" in html
 
 
-def test_a_half_life_that_is_none_is_told() -> None:
-    assert pages.told(replace(of(0.8**LAG), half_life=math.nan)) == "no half-life"
+@pytest.mark.parametrize(
+    ("half_life", "interval", "words"),
+    [
+        (math.nan, (math.nan, math.nan), "no half-life"),
+        (math.inf, (149.3, math.inf), "no half-life (95 %: 149 or more)"),
+        (12.2, (4.557, math.inf), "half-life 12.2 steps (95 %: 4.56 or more)"),
+        (2.0, (1.5, 3.0), "half-life 2 steps (95 %: 1.5 to 3)"),
+        (2.0, (math.nan, math.nan), "half-life 2 steps"),
+    ],
+)
+def test_a_half_life_is_told_in_words(
+    half_life: float, interval: tuple[float, float], words: str
+) -> None:
+    shown = replace(of(0.8**LAG), half_life=half_life, interval=interval)
+    assert pages.told(shown) == words
+    shown.plot()
 
 
 # -- the sweep ----------------------------------------------------------------------------------

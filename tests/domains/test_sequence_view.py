@@ -180,6 +180,26 @@ def test_what_did_not_converge_is_told_above_the_picture() -> None:
     assert "Careful" not in drawing(replace(missed, status="one_shot"))
 
 
+@pytest.mark.parametrize(
+    ("target", "output", "words"),
+    [
+        (None, None, "the output"),
+        (1, "last step", "output 1, last step"),
+        ((12, 0), "whole sequence", "output 12, 0"),
+        ("winter minus summer", "whole sequence", "winter minus summer"),
+    ],
+)
+def test_the_page_and_the_figure_say_what_was_explained(
+    target: Any, output: str | None, words: str
+) -> None:
+    shown = replace(
+        result(torch.ones(2, 1), output=output),
+        provenance={"domain": "sequences", "target": target},
+    )
+    assert f"did for <strong>{words}</strong>" in drawing(shown)
+    assert f"did for {words}: " in heat_map(shown).axes[0].get_title()
+
+
 def test_scores_that_are_no_numbers_are_left_out() -> None:
     failed = replace(result(torch.full((3, 1), math.nan)), status="failed")
     [root] = svgs(drawing(failed))

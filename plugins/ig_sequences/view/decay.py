@@ -129,7 +129,9 @@ def _line(axes: Axes, decay: Decay, sign: int) -> None:
     def line(half_life: float) -> np.ndarray:
         return np.exp(height - math.log(2) / half_life * (fitted - middle))
 
-    label = f"half-life {decay.half_life:.3g} {decay.unit}" if sign > 0 else None
+    fades = math.isfinite(decay.half_life)
+    named = f"half-life {decay.half_life:.3g} {decay.unit}" if fades else "slope: nothing fades"
+    label = named if sign > 0 else None
     axes.plot(sign * fitted, line(decay.half_life), color=RED, linewidth=1.8, label=label)
     if not any(map(math.isnan, decay.interval)):
         ends = [line(end) for end in decay.interval]

@@ -9,6 +9,7 @@ import numpy as np
 
 from ig_core import Attribution, InputError, StorageError, clean, new_figure
 from ig_sequences.view.grid import Grid, grid
+from ig_sequences.view.series import explained
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +54,7 @@ def heat_map(attribution: Attribution, steps: slice = slice(None)) -> Figure:
         drawn = _row(axes, found, row)
     figure.colorbar(drawn, ax=every[1:].tolist(), label="attribution", pad=0.01)
     every[0].set_title(
-        f"What every {found.kind} did for {attribution.display.get('output') or 'the output'}: "
+        f"What every {found.kind} did for {_plain(explained(attribution), 60)}: "
         f"difference {attribution.delta:.4g}, residual {attribution.residual:.1e}, "
         f"{attribution.status}",
         fontsize=9,
@@ -132,7 +133,9 @@ def _row(axes: Axes, found: Grid, row: int) -> object:
     return drawn
 
 
-def _plain(label: str) -> str:
+def _plain(label: str, most: int = 20) -> str:
     """A label that matplotlib neither reads as a formula nor draws over half of the picture."""
     text = clean(label)
-    return (text if len(text) <= 20 else text[:19] + "\N{HORIZONTAL ELLIPSIS}").replace("$", r"\$")
+    return (text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}").replace(
+        "$", r"\$"
+    )

@@ -60,8 +60,10 @@ def image(figure: Callable[[Any], Any], finding: Any) -> str:
 
 def told(decay: Decay) -> str:
     """A half-life in words, with its interval."""
-    if math.isnan(decay.half_life):
-        return "no half-life"
     low, high = decay.interval
-    known = f" (95 %: {low:.3g} to {high:.3g})" if not math.isnan(low) else ""
+    known = ""
+    if not math.isnan(low):
+        known = f" (95 %: {low:.3g} " + ("or more)" if math.isinf(high) else f"to {high:.3g})")
+    if not math.isfinite(decay.half_life):
+        return f"no half-life{known}"
     return f"half-life {decay.half_life:.3g} {decay.unit}{known}"

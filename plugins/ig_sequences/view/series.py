@@ -39,7 +39,7 @@ def drawing(attribution: Attribution) -> str:
     trusted = attribution.converged or attribution.status == "one_shot"
     return rendered(
         "series.html",
-        explained=str(attribution.display.get("output") or "the output"),
+        explained=explained(attribution),
         warning="" if trusted else status,
         picture=whole if near is None else _drawn(grid(attribution, near)),
         whole=None if near is None else whole,
@@ -47,6 +47,16 @@ def drawing(attribution: Attribution) -> str:
         largest=table(attribution, MOST_TOLD),
         facts=attribution.card().facts or {},
     )
+
+
+def explained(attribution: Attribution) -> str:
+    """The explained number in words: the target, and where in time it is."""
+    target = attribution.provenance.get("target")
+    output = attribution.display.get("output")
+    what = "the output" if target is None else target
+    if not isinstance(what, str):
+        what = f"output {', '.join(map(str, what)) if isinstance(what, list | tuple) else what}"
+    return what if output in (None, "whole sequence") else f"{what}, {output}"
 
 
 def _drawn(found: Grid) -> Mapping[str, Any]:

@@ -171,9 +171,10 @@ def scaled_rotation(radius: float, *, features: int = 8, width: int = 64, seed: 
     generator = torch.Generator().manual_seed(seed)
     rotation = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
     with torch.no_grad():
-        network.weight_hh_l0.copy_(radius * rotation)
-        network.bias_hh_l0.zero_()
-        network.bias_ih_l0.zero_()
+        weights = dict(network.named_parameters())
+        weights["weight_hh_l0"].copy_(radius * rotation)
+        weights["bias_hh_l0"].zero_()
+        weights["bias_ih_l0"].zero_()
     return Readout(network, seed)
 
 
@@ -195,9 +196,10 @@ def chrono_lstm(
     """
     network = _network(nn.LSTM, features, width, seed)
     with torch.no_grad():
-        network.bias_hh_l0.zero_()
-        network.bias_ih_l0[:width] = -forget_bias if input_bias is None else input_bias
-        network.bias_ih_l0[width : 2 * width] = forget_bias
+        weights = dict(network.named_parameters())
+        weights["bias_hh_l0"].zero_()
+        weights["bias_ih_l0"][:width] = -forget_bias if input_bias is None else input_bias
+        weights["bias_ih_l0"][width : 2 * width] = forget_bias
     return Readout(network, seed)
 
 
@@ -210,11 +212,12 @@ def constant_gates(kind: Literal["lstm", "gru"], bias: float, *, width: int = 4)
     network = _network(nn.LSTM if kind == "lstm" else nn.GRU, 1, width, 0).double()
     gate, candidate = slice(width, 2 * width), slice(2 * width, 3 * width)  # i, f, g, o; r, z, n
     with torch.no_grad():
-        read = network.weight_ih_l0[candidate].clone()
-        for parameter in network.parameters():
+        weights = dict(network.named_parameters())
+        read = weights["weight_ih_l0"][candidate].clone()
+        for parameter in weights.values():
             parameter.zero_()
-        network.weight_ih_l0[candidate] = read
-        network.bias_ih_l0[gate] = bias
+        weights["weight_ih_l0"][candidate] = read
+        weights["bias_ih_l0"][gate] = bias
     return network
 
 

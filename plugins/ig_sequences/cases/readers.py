@@ -38,7 +38,9 @@ class Standard(nn.Module):
 class Recurrent(nn.Module):
     """A GRU or LSTM, packed so that padding is not read, and a head on its last state."""
 
-    def __init__(self, kind: type[nn.RNNBase], features: int, width: int, outputs: int) -> None:
+    def __init__(
+        self, kind: type[nn.RNN | nn.LSTM | nn.GRU], features: int, width: int, outputs: int
+    ) -> None:
         super().__init__()
         self.standard = Standard(features)
         self.memory = kind(features, width, batch_first=True)

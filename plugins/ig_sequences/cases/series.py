@@ -55,7 +55,8 @@ def read(text: str) -> Series:
     """
     lines = enumerate(text.splitlines(), 1)
     names = _header(lines)
-    sequences, classes = [], []
+    sequences: list[Tensor] = []
+    classes: list[int] = []
     for number, line in lines:
         if not line.strip() or line.startswith("#"):
             continue

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -93,7 +93,12 @@ def classifier(
     return trained(
         build,
         lambda model: learn(
-            model, model.standard, train.sequences, cross_entropy, train.classes, schedule
+            model,
+            cast(Standard, model.standard),
+            train.sequences,
+            cross_entropy,
+            train.classes,
+            schedule,
         ),
         path,
     )

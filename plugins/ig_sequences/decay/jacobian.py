@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -33,4 +33,4 @@ def jacobian_at(model: Any, x: Any, target: Any, **options: Any) -> list[Attribu
             model, x, domain="sequences", target=target, path=AtInput(), baseline=0.0,
             rule="midpoint", steps=1, **options,
         )  # fmt: skip
-    return found if isinstance(found, list) else [found]
+    return cast("list[Attribution]", found if isinstance(found, list) else [found])

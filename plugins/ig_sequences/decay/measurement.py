@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import ig_core as ig
-from ig_core import IGError, InputError
+from ig_core import Attribution, IGError, InputError
 from ig_sequences.decay.finding import check_options, find_decay
 from ig_sequences.decay.jacobian import jacobian_at
 from ig_sequences.decay.profile import Reduce
@@ -89,7 +89,7 @@ def attribution_decay(
         model, x, domain="sequences", target=target, baseline=baseline, tol=tol, seed=seed,
         **options,
     )  # fmt: skip
-    results = found if isinstance(found, list) else [found]
+    results = cast("list[Attribution]", found if isinstance(found, list) else [found])
     notes: tuple[str, ...] = ()
     gradients = None
     if jacobian and results:

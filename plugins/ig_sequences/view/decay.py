@@ -134,8 +134,8 @@ def _line(axes: Axes, decay: Decay, sign: int) -> None:
     label = named if sign > 0 else None
     axes.plot(sign * fitted, line(decay.half_life), color=RED, linewidth=1.8, label=label)
     if not any(map(math.isnan, decay.interval)):
-        ends = [line(end) for end in decay.interval]
-        axes.fill_between(sign * fitted, *ends, color=RED, alpha=0.18, linewidth=0)
+        low, high = (line(end) for end in decay.interval)
+        axes.fill_between(sign * fitted, low, high, color=RED, alpha=0.18, linewidth=0)
     reach = fitted[0] + decay.half_life
     if reach <= decay.lags.max():
         start = line(decay.half_life)[0]

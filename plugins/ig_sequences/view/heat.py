@@ -14,6 +14,7 @@ from ig_sequences.view.series import explained
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 MOST_TICKS = 12
 """Labels of steps at most."""
@@ -109,7 +110,7 @@ def _sums(axes: Axes, found: Grid) -> None:
     axes.tick_params(labelsize=7)
 
 
-def _row(axes: Axes, found: Grid, row: int) -> object:
+def _row(axes: Axes, found: Grid, row: int) -> AxesImage:
     limit = found.limit or 1.0
     drawn = axes.imshow(
         found.scores[row : row + 1],

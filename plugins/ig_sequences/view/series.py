@@ -141,7 +141,7 @@ def _bars(found: Grid) -> list[Mapping[str, Any]]:
     ]
 
 
-def _rows(found: Grid, heights: Sequence[float]) -> list[Mapping[str, Any]]:
+def _rows(found: Grid, heights: Sequence[float]) -> Sequence[Mapping[str, Any]]:
     rows, top = [], BARS + GAP
     for r, (name, height) in enumerate(zip(found.rows, heights, strict=True)):
         series = None if found.series is None else found.series[r]
@@ -161,7 +161,7 @@ def _rows(found: Grid, heights: Sequence[float]) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _cells(found: Grid, row: int, top: float, height: float) -> list[Mapping[str, Any]]:
+def _cells(found: Grid, row: int, top: float, height: float) -> Sequence[Mapping[str, Any]]:
     """The cells that can be told from the ground."""
     limit = found.limit or 1.0
     wide = ACROSS / len(found.columns)

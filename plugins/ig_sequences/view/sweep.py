@@ -12,6 +12,7 @@ from ig_sequences.view.decay import BLUE, GREY
 from ig_sequences.view.pages import image, rendered
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ig_sequences.sweeps import Sweep
@@ -64,7 +65,7 @@ def sweep_html(found: Sweep) -> str:
     )
 
 
-def _intervals(axes: object, found: Sweep, values: np.ndarray, measured: np.ndarray) -> None:
+def _intervals(axes: Axes, found: Sweep, values: np.ndarray, measured: np.ndarray) -> None:
     ends = np.array([(np.nan, np.nan) if d is None else d.interval for d in found.decays]).T
     known = np.isfinite(ends).all(0) & np.isfinite(measured)
     apart = np.abs(ends[:, known] - measured[known])

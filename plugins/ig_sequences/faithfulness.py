@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 import ig_core as ig
 from ig_core import Attribution, InputError, Method, Table
-from ig_sequences import removal, view
+from ig_sequences import plain, removal, view
 from ig_sequences.margins import batch_of, domain_of, margins_of
 
 PARTS = (0.05, 0.1, 0.2, 0.5)
@@ -150,14 +150,14 @@ class Faithfulness:
             "explained": self.explained,
             "sequences": int(self._used.sum()),
             "parts": list(self.parts),
-            "agreement": _plain(self.agreement),
+            "agreement": plain.numbers(self.agreement),
             "rows": [
                 {
                     "ranking": row.ranking,
                     "removed": row.removed,
-                    "drops": _plain(row.drops),
-                    "errors": _plain(row.errors),
-                    "evaluations": _plain([row.evaluations])[0],
+                    "drops": plain.numbers(row.drops),
+                    "errors": plain.numbers(row.errors),
+                    "evaluations": plain.number(row.evaluations),
                 }
                 for row in self.rows
             ],
@@ -329,10 +329,6 @@ def _mean(
     count, nothing = len(values), (math.nan,) * values.shape[1]
     error = values.std(0, ddof=1) / math.sqrt(count) if count > 1 else nothing
     return tuple(map(float, values.mean(0) if count else nothing)), tuple(map(float, error))
-
-
-def _plain(numbers: Iterable[float]) -> list[float | None]:
-    return [float(number) if math.isfinite(number) else None for number in numbers]
 
 
 def _spearman(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> float:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import nn
 
 from ig_core import IGError, InputError, Table, page
+from ig_sequences import plain, view
 from ig_sequences.decay import Decay, attribution_decay
 from ig_sequences.decay.result import NUMBERS
 
@@ -63,9 +64,9 @@ class Sweep:
         return {
             "parameter": self.parameter,
             "measure": self.measure,
-            "values": [_plain(value) for value in self.values],
-            "measured": [_plain(value) for value in self.measured.tolist()],
-            "theory": None if self.theory is None else [_plain(v) for v in self.theory.tolist()],
+            "values": plain.numbers(self.values),
+            "measured": plain.numbers(self.measured),
+            "theory": None if self.theory is None else plain.numbers(self.theory),
             "errors": list(self.errors),
             "decays": [None if decay is None else decay.to_dict() for decay in self.decays],
         }
@@ -80,8 +81,6 @@ class Sweep:
         Raises:
             StorageError: the file cannot be written.
         """
-        from ig_sequences import view
-
         return page(f"{self.measure} against {self.parameter}", view.sweep_html(self), path=path)
 
     def plot(self) -> Any:
@@ -90,8 +89,6 @@ class Sweep:
         Raises:
             MissingFrameworkError: matplotlib is not installed.
         """
-        from ig_sequences import view
-
         return view.sweep(self)
 
     def __repr__(self) -> str:
@@ -230,7 +227,3 @@ def _number(value: Any) -> float:
     if not math.isfinite(found):
         raise InputError(f"the values of a sweep are finite numbers (got {value!r})")
     return found
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

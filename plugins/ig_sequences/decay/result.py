@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ig_core import Table, page
+from ig_sequences import plain, view
 from ig_sequences.decay.fits import Fit
 from ig_sequences.decay.profile import Lags, Unit
 from ig_sequences.decay.status import FEW_SEQUENCES, MEANING, DecayStatus
@@ -123,24 +123,27 @@ class Decay:
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values; NaN and infinity become None."""
         return {
-            **{name: _plain(getattr(self, name)) for name in NUMBERS},
-            "interval": _list(self.interval),
+            **{name: plain.number(getattr(self, name)) for name in NUMBERS},
+            "interval": plain.numbers(self.interval),
             "status": self.status,
             "reason": self.reason,
             "notes": list(self.notes),
             "unit": self.unit,
             "window": list(self.window),
-            "lags": _list(self.lags),
-            "profile": _list(self.profile),
+            "lags": plain.numbers(self.lags),
+            "profile": plain.numbers(self.profile),
             "count": self.count.tolist(),
-            "geometric": _list(self.geometric),
-            "quartiles": [_list(one) for one in self.quartiles],
-            "sensitivity": _list(self.sensitivity),
-            "jacobian": None if self.jacobian is None else _list(self.jacobian),
+            "geometric": plain.numbers(self.geometric),
+            "quartiles": [plain.numbers(one) for one in self.quartiles],
+            "sensitivity": plain.numbers(self.sensitivity),
+            "jacobian": None if self.jacobian is None else plain.numbers(self.jacobian),
             "fits": {
                 name: {
-                    "parameters": {n: _plain(value) for n, value in fit.parameters.items()},
-                    **{n: _plain(getattr(fit, n)) for n in ("half_life", "aicc", "r2", "bow")},
+                    "parameters": {n: plain.number(value) for n, value in fit.parameters.items()},
+                    "half_life": plain.number(fit.half_life),
+                    "aicc": plain.number(fit.aicc),
+                    "r2": plain.number(fit.r2),
+                    "bow": plain.number(fit.bow),
                 }
                 for name, fit in self.fits.items()
             },
@@ -162,8 +165,6 @@ class Decay:
         Raises:
             StorageError: the file cannot be written.
         """
-        from ig_sequences import view
-
         return page("Attribution decay", view.decay_html(self), path=path)
 
     def plot(self) -> Any:
@@ -172,8 +173,6 @@ class Decay:
         Raises:
             MissingFrameworkError: matplotlib is not installed.
         """
-        from ig_sequences import view
-
         return view.profile(self)
 
     def __repr__(self) -> str:
@@ -182,11 +181,3 @@ class Decay:
             f"Decay(half_life={self.half_life:.4g}, interval=({low:.4g}, {high:.4g}), "
             f"{self.status}: {self.reason})"
         )
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _list(values: Any) -> list[float | None]:
-    return [_plain(value) for value in np.asarray(values, dtype=float).tolist()]

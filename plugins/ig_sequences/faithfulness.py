@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,10 +81,15 @@ class Faithfulness:
         Both leave the data that the model knows, each in its own way: what they agree on is
         owed to neither. NaN where all rankings drop alike.
         """
+        from scipy.stats import spearmanr
+
         if not self._used.any():
             return np.full(len(self.parts), math.nan)
         means = self.drops[:, :, self._used].mean(2)
-        return np.array([_spearman(*means[:, :, p]) for p in range(len(self.parts))])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of rankings that drop alike, which have no rank
+            found = [spearmanr(*means[:, :, p]).statistic for p in range(len(self.parts))]
+        return np.array(found)
 
     def difference(self, one: str, other: str) -> dict[str, list[tuple[float, float]]]:
         """For each removal and part the mean difference of two rankings, and its standard error.
@@ -139,8 +145,8 @@ class Faithfulness:
             "no model; random is the floor",
         ]
         if not used.all():
-            told = "sequences that a method could not explain are left out"
-            notes.append(f"{int((~used).sum())} {told}")
+            missing = f"{int((~used).sum())} of {len(used)} sequences"
+            notes.append(f"left out, because a method could not explain them: {missing}")
         columns = ["ranking", "removed", *self._columns("drop at"), "evaluations"]
         return Table(columns, rows, notes)
 
@@ -329,11 +335,3 @@ def _mean(
     count, nothing = len(values), (math.nan,) * values.shape[1]
     error = values.std(0, ddof=1) / math.sqrt(count) if count > 1 else nothing
     return tuple(map(float, values.mean(0) if count else nothing)), tuple(map(float, error))
-
-
-def _spearman(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> float:
-    """The correlation of ranks, equal values sharing theirs; NaN where one has equal ones only."""
-    ranks = [(v[:, None] > v).sum(1) + (v[:, None] == v).sum(1) / 2 for v in (one, other)]
-    if not all(r.std() for r in ranks):
-        return math.nan
-    return float(np.corrcoef(*ranks)[0, 1])

@@ -257,8 +257,6 @@ class _Data:
             raise BaselineError(f"{told}: {error}") from error
         if not found:
             raise BaselineError(f"{told} hold no sequence (got an empty list)")
-        if len(widths := sorted({x.shape[1] for x in found})) > 1:
-            raise BaselineError(f"{told}: sequences must have as many features (got {widths})")
         wide = [x.detach().to("cpu", torch.float64) for x in found]
         if bad := [i for i, x in enumerate(wide) if not bool(x.isfinite().all())]:
             raise BaselineError(

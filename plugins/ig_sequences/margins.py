@@ -13,6 +13,7 @@ from torch import Tensor
 
 import ig_core as ig
 from ig_core import InputError, TargetError
+from ig_sequences import given
 from ig_sequences.domain import SequenceDomain
 
 Margin = Callable[[Float[Tensor, "rows outputs"]], Float[Tensor, " rows"]]
@@ -101,10 +102,9 @@ def batch_of(domain: SequenceDomain, x: Any) -> Sequence[Any]:
     """
     raws = domain.split(x)
     if not raws:
-        got = f"shape {tuple(x.shape)}" if hasattr(x, "shape") else f"{x!r:.80}"
         raise InputError(
             "several sequences are needed: a list, or a tensor (batch, time, features); [x] is a "
-            f"batch of one (got {got})"
+            f"batch of one (got {given.kind(given.tensor(x))})"
         )
     return raws
 

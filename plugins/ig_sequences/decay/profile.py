@@ -14,7 +14,6 @@ from ig_core import Attribution, InputError
 Unit = Literal["steps", "time"]
 Reduce = Literal["abs-sum", "abs-of-sum"]
 Lags = Float[np.ndarray, " lags"]
-Table = Float[np.ndarray, "sequences lags"]
 
 MOST_LAGS = 2**17
 """A common grid of lags has at most so many."""
@@ -36,7 +35,7 @@ class Profiles:
     """One row per sequence on common lags; NaN where a sequence does not reach, or has no value."""
 
     lags: Lags
-    values: Table
+    values: Float[np.ndarray, "sequences lags"]
 
     @property
     def seen(self) -> Bool[np.ndarray, "sequences lags"]:

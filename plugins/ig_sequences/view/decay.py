@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ig_core import Table, new_figure
+from ig_sequences.view.figures import BLUE, GREY, PURPLE, RED
 from ig_sequences.view.pages import image, rendered, told
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ig_sequences.decay import Decay
-
-RED, BLUE, GREY = "#d6604d", "#2b6ca3", "#8a929b"
 
 MOST_LAGS = 200
 """Rows of the page's table of lags at most."""
@@ -111,7 +110,7 @@ def _side(axes: Axes, decay: Decay, sign: int) -> None:
             sign * fitted,
             decay.fits[other].at(fitted),
             "--",
-            color="#7b5ea7",
+            color=PURPLE,
             linewidth=1.2,
             label=f"{other} fit, R2 {decay.fits[other].r2:.3f}",
         )

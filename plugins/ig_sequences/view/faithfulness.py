@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ig_core import clean, new_figure
-from ig_sequences.view.decay import GREY
+from ig_core import new_figure
+from ig_sequences.view.figures import GREY, label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,13 +33,13 @@ def faithfulness(found: Faithfulness, controls: tuple[str, ...]) -> Figure:
                 markersize=5,
                 linewidth=1.4,
                 capsize=2,
-                label=clean(row.ranking),
+                label=label(row.ranking),
                 **control,
             )
         axes.axhline(0, color="black", linewidth=0.6)
-        axes.set_title(f"removed: {clean(removed)}", fontsize=9)
+        axes.set_title(f"removed: {label(removed)}", fontsize=9)
         axes.set_xlabel("% of the steps")
         axes.grid(alpha=0.25)
-    panels[0].set_ylabel(f"drop of {clean(found.explained)}".replace("$", r"\$"))
+    panels[0].set_ylabel(f"drop of {label(found.explained)}")
     panels[-1].legend(fontsize=8)
     return figure

@@ -50,6 +50,14 @@ class Grid:
         """The end of the colour scale, whose centre is zero."""
         return _largest(self.scores)
 
+    def line(self, row: int) -> Float[np.ndarray, " columns"] | None:
+        """A row's series, from 0 where it is smallest to 1; None where it is not known."""
+        if self.series is None or not np.isfinite(self.series[row]).all():
+            return None
+        series = self.series[row]
+        low, high = series.min(), series.max()
+        return np.full(series.shape, 0.5) if low == high else (series - low) / (high - low)
+
     @property
     def features(self) -> Float[np.ndarray, " rows"]:
         """The scores summed over steps."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ig_core import Attribution, InputError, StorageError, clean, new_figure
+from ig_core import Attribution, InputError, StorageError, new_figure
+from ig_sequences.view.figures import INK, PALE_BLUE, RED, label
 from ig_sequences.view.grid import Grid, grid
 from ig_sequences.view.series import explained
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 MOST_TICKS = 12
 """Labels of steps at most."""
 
-RED, BLUE, INK = "#d6604d", "#4393c3", "#1b1f24"
+MOST_LETTERS = 20
+"""Of a label, or it would be drawn over half of the picture."""
 
 
 def heat_map(attribution: Attribution, steps: slice = slice(None)) -> Figure:
@@ -55,13 +57,14 @@ def heat_map(attribution: Attribution, steps: slice = slice(None)) -> Figure:
         drawn = _row(axes, found, row)
     figure.colorbar(drawn, ax=every[1:].tolist(), label="attribution", pad=0.01)
     every[0].set_title(
-        f"What every {found.kind} did for {_plain(explained(attribution), 60)}: "
+        f"What every {found.kind} did for {label(explained(attribution), 60)}: "
         f"difference {attribution.delta:.4g}, residual {attribution.residual:.1e}, "
         f"{attribution.status}",
         fontsize=9,
     )
     places = np.unique(np.linspace(0, len(found.columns) - 1, MOST_TICKS).round().astype(int))
-    every[-1].set_xticks(places, [_plain(found.columns[i].split(" to ")[0]) for i in places])
+    ticks = [label(found.columns[i].split(" to ")[0], MOST_LETTERS) for i in places]
+    every[-1].set_xticks(places, ticks)
     if found.per_column > 1:
         every[-1].set_xlabel(f"each column is {found.per_column} {found.kind}s", fontsize=8)
     return figure
@@ -101,7 +104,7 @@ def saved(figure: Figure, path: str | Path) -> Path:
 
 def _sums(axes: Axes, found: Grid) -> None:
     scores = found.steps
-    colours = [RED if score > 0 else BLUE for score in scores]
+    colours = [RED if score > 0 else PALE_BLUE for score in scores]
     axes.bar(range(len(scores)), scores, width=0.9, color=colours)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_ylabel("sum", fontsize=8, rotation=0, ha="right", va="center")
@@ -120,23 +123,14 @@ def _row(axes: Axes, found: Grid, row: int) -> AxesImage:
         vmax=limit,
         extent=(-0.5, len(found.columns) - 0.5, 0, 1),
     )
-    series = None if found.series is None else found.series[row]
-    if series is not None and np.isfinite(series).all():
-        low, high = float(series.min()), float(series.max())
-        share = np.full(series.shape, 0.5) if low == high else (series - low) / (high - low)
+    if (line := found.line(row)) is not None:
         for colour, width in (("white", 2.8), (INK, 1.2)):  # readable on the darkest cell
-            axes.plot(range(len(series)), 0.06 + 0.88 * share, color=colour, linewidth=width)
+            axes.plot(range(len(line)), 0.06 + 0.88 * line, color=colour, linewidth=width)
     if found.explained is not None:
         axes.axvline(found.explained, color=INK, linestyle="--", linewidth=1)
-    axes.set_ylabel(_plain(found.rows[row]), fontsize=8, rotation=0, ha="right", va="center")
+    axes.set_ylabel(
+        label(found.rows[row], MOST_LETTERS), fontsize=8, rotation=0, ha="right", va="center"
+    )
     axes.set_yticks([])
     axes.tick_params(labelsize=8)
     return drawn
-
-
-def _plain(label: str, most: int = 20) -> str:
-    """A label that matplotlib neither reads as a formula nor draws over half of the picture."""
-    text = clean(label)
-    return (text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}").replace(
-        "$", r"\$"
-    )

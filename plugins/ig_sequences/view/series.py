@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ig_core import Attribution, Table, clean
+from ig_sequences.view.figures import shortened
 from ig_sequences.view.grid import Grid, closer, feature_names, grid
 from ig_sequences.view.pages import rendered, signed
 
@@ -144,17 +145,17 @@ def _bars(found: Grid) -> list[Mapping[str, Any]]:
 def _rows(found: Grid, heights: Sequence[float]) -> Sequence[Mapping[str, Any]]:
     rows, top = [], BARS + GAP
     for r, (name, height) in enumerate(zip(found.rows, heights, strict=True)):
-        series = None if found.series is None else found.series[r]
+        line = found.line(r)
         rows.append(
             {
-                "name": _fitting(clean(name), int(LEFT / LETTER) - 1),
+                "name": shortened(clean(name), int(LEFT / LETTER) - 1),
                 "full": clean(name),
                 "top": top,
                 "height": height,
                 "sum": signed(float(found.features[r])),
                 "cells": _cells(found, r, top, height),
-                "line": "" if series is None else _line(series, top, height),
-                "low": "" if series is None or not np.isfinite(series).all() else _range(series),
+                "line": "" if line is None else _line(line, top, height),
+                "range": _range(found, r),
             }
         )
         top += height + GAP
@@ -188,21 +189,20 @@ def _cells(found: Grid, row: int, top: float, height: float) -> Sequence[Mapping
     return cells
 
 
-def _line(series: Float[np.ndarray, " columns"], top: float, height: float) -> str:
-    """The series as a path within its row; nothing where it is not known."""
-    if not np.isfinite(series).all():
-        return ""
-    low, high = float(series.min()), float(series.max())
-    share = np.full(series.shape, 0.5) if low == high else (series - low) / (high - low)
-    wide = ACROSS / len(series)
-    x = LEFT + (np.arange(len(series)) + 0.5) * wide
-    y = top + height - 3 - share * (height - 6)
+def _line(line: Float[np.ndarray, " columns"], top: float, height: float) -> str:
+    """A series from 0 to 1 as a path within its row."""
+    wide = ACROSS / len(line)
+    x = LEFT + (np.arange(len(line)) + 0.5) * wide
+    y = top + height - 3 - line * (height - 6)
     points = [f"{_short(a)} {_short(b)}" for a, b in zip(x.tolist(), y.tolist(), strict=True)]
     return "M" + "L".join(points) if len(points) > 1 else ""
 
 
-def _range(series: Float[np.ndarray, " columns"]) -> str:
-    return f"input {series.min():.3g} to {series.max():.3g}"
+def _range(found: Grid, row: int) -> str:
+    """From where to where a row's series goes; nothing where it is not known."""
+    if found.series is None or found.line(row) is None:
+        return ""
+    return f"input {found.series[row].min():.3g} to {found.series[row].max():.3g}"
 
 
 def _ticks(labels: Sequence[str]) -> list[Mapping[str, Any]]:
@@ -212,17 +212,13 @@ def _ticks(labels: Sequence[str]) -> list[Mapping[str, Any]]:
     every = max(1, -(-len(first) * int(LETTER * longest + 10) // int(ACROSS)))
     wide = ACROSS / len(first)
     return [
-        {"x": _short(LEFT + (i + 0.5) * wide), "label": _fitting(first[i], 14)}
+        {"x": _short(LEFT + (i + 0.5) * wide), "label": shortened(first[i], 14)}
         for i in range(0, len(first), every)
     ]
 
 
 def _centre(found: Grid, column: int) -> float:
     return LEFT + (column + 0.5) * ACROSS / len(found.columns)
-
-
-def _fitting(text: str, letters: int) -> str:
-    return text if len(text) <= letters else text[: letters - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _short(value: float, digits: int = 1) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from ig_core import clean, new_figure
-from ig_sequences.view.decay import BLUE, GREY
+from ig_core import new_figure
+from ig_sequences.view.figures import BLUE, GREY, label
 from ig_sequences.view.pages import image, rendered
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def sweep(found: Sweep) -> Figure:
     for value, error in zip(found.values, found.errors, strict=True):
         if error:
             axes.axvline(value, color=GREY, linestyle="--", linewidth=0.8)
-    axes.set_xlabel(clean(found.parameter).replace("$", r"\$"))
+    axes.set_xlabel(label(found.parameter))
     axes.set_ylabel(f"{found.measure.replace('_', ' ')} ({_unit(found)})")
     axes.grid(alpha=0.25)
     if axes.get_legend_handles_labels()[0]:

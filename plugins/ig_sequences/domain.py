@@ -84,8 +84,9 @@ class SequenceDomain(Domain):
     that is the last state of each direction (forward at the end, backward at the beginning), as
     ``h_n`` has them; ``step=-1`` reads its output at the end, where the way back has only begun.
 
-    Tensors that modules keep in attributes or buffers, such as the hidden state of a stateful
-    model, are put back before every pass: each begins with those that the call found.
+    Tensors that modules keep in attributes or buffers, or in lists and dicts there, such as the
+    hidden state of a stateful model, are put back before every pass, and so are those of
+    ``shared``: each begins with those that the call found.
 
     Args:
         axes: the letters n (batch), t (time) and f (features) in the order in which the model
@@ -296,7 +297,7 @@ class SequenceDomain(Domain):
             widths_checked(recurrent),
             cudnn_differentiable(refused),
             without_cudnn(self.modules()),
-            forgetful(self.modules()) as self.call.begin,
+            forgetful(self.modules(), self.call.shared) as self.call.begin,
         ):
             try:
                 yield

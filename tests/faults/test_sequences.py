@@ -423,3 +423,70 @@ def test_a_state_that_is_written_to_comes_back_in_its_own_tensor() -> None:
             assert float(model(torch.ones(2))[0]) == 2.0
     assert model.total is total and total.tolist() == [0.0, 0.0]
     assert model.calls == 3  # the model's own business
+
+
+class Cached(nn.Module):
+    """Begins with the state that it finds in a list, a dict or a pair in a list."""
+
+    def __init__(self, keeps: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = nn.GRU(3, 5, batch_first=True).double()
+        self.keeps = keeps
+        zero = torch.zeros(1, 1, 5, dtype=F64)
+        self.cache: Any = {"dict": {"h": None}, "list": [], "pairs": [(zero, zero)]}[keeps]
+
+    def forward(self, x: Tensor) -> Tensor:
+        held = [*self.cache.values()] if self.keeps == "dict" else self.cache
+        last = held[-1][0] if self.keeps == "pairs" else held[-1] if held else None
+        state = None if last is None else last[:, :1].expand(1, len(x), 5).contiguous()
+        out, state = self.rnn(x, state)
+        if self.keeps == "dict":
+            self.cache["h"] = state.detach()
+        elif self.keeps == "list":
+            self.cache.append(state.detach())
+        else:
+            self.cache[0] = (state.detach(), state.detach())
+        return out[:, -1]
+
+
+@pytest.mark.parametrize("keeps", ["dict", "list", "pairs"])
+def test_a_state_in_a_list_or_dict_is_put_back_as_well(keeps: str) -> None:
+    model, plain = Cached(keeps), Stateful("nothing")
+    cache = model.cache
+    held = repr(cache)
+    results = explain(model, ragged(), **NODES), explain(plain, ragged(), **NODES)
+    for a, b in zip(*results, strict=True):
+        assert torch.allclose(a.values, b.values, rtol=0, atol=1e-15)
+        assert a.reason == ""
+    assert model.cache is cache and repr(cache) == held
+
+
+def test_tensors_in_a_list_that_grows_come_back_where_they_were() -> None:
+    class Grows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen = [torch.zeros(2)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen[0] += 1
+            self.seen.append(x.detach())
+            return x * len(self.seen) + self.seen[0]
+
+    model = Grows()
+    [first] = model.seen
+    with forgetful([model]) as forget:
+        for _ in range(3):
+            forget()
+            assert model(torch.ones(2)).tolist() == [3.0, 3.0]
+    assert len(model.seen) == 1 and model.seen[0] is first and first.tolist() == [0.0, 0.0]
+
+
+def test_a_shared_argument_that_the_model_changes_is_put_back() -> None:
+    def halves(x: Tensor, z: Tensor) -> Tensor:
+        return x.sum(1) * z.mul_(0.5)
+
+    given = torch.ones(3, dtype=F64)
+    for x, result in zip(ragged(), explain(halves, ragged(), shared={"z": given}), strict=True):
+        assert torch.allclose(result.values[:, 0], 0.5 * x[:, 0], rtol=0, atol=1e-14)
+    assert given.tolist() == [1.0, 1.0, 1.0]

@@ -49,8 +49,10 @@ class FeatureMean(Baseline):
         sequences = cast(SequenceDomain, domain)
         if self.data is not None:
             mean = self.data.mean(sequences)
+        elif sequences.batch:
+            mean = sequences.of_batch(_mean)
         else:
-            mean = _mean(sequences.batch or [*example.inputs.values()])
+            mean = _mean([*example.inputs.values()])
         return [{n: _fitting(mean, x).expand_as(x).clone() for n, x in example.inputs.items()}]
 
 
@@ -195,8 +197,9 @@ class OtherSequences(Baseline):
         pool = sequences.batch if self.data is None else self.data.sequences(sequences)
         [(name, x)] = example.inputs.items()
         found: list[Mapping[str, Steps]] = []
-        for i in torch.randperm(len(pool), generator=generator).tolist():
-            other = _fitting(pool[i], x)
+        order = torch.randperm(len(pool), generator=generator).numpy()
+        for place in range(len(pool)):  # of a large pool only the first are looked at
+            other = _fitting(pool[order[place]], x)
             if not _equal(other, x):
                 found.append({name: _aligned(other, len(x))})
             if len(found) == self.count:

@@ -147,6 +147,7 @@ class SequenceDomain(Domain):
         super().__init__(model)
         self.batch: tuple[Tensor, ...] = ()
         """All sequences of the present call, each (time, features), for baselines made of them."""
+        self._of_batch: dict[Callable[[Sequence[Tensor]], Tensor], Tensor] = {}
         bare = isinstance(model, nn.RNNBase)
         self.axes = _axes(model, axes)
         self.lengths, self.times, self.state = lengths, times, state
@@ -199,7 +200,7 @@ class SequenceDomain(Domain):
 
     def split(self, raw: Any) -> Sequence[Any] | None:
         parts, batch = self._parts(raw)
-        self.batch = tuple(part.x for part in parts)
+        self.batch, self._of_batch = tuple(part.x for part in parts), {}
         self.call.look_again(apart=faster_apart(self.modules()))
         return parts if batch else None
 
@@ -278,6 +279,12 @@ class SequenceDomain(Domain):
             else value
             for name, value in given.items()
         }  # fmt: skip
+
+    def of_batch(self, find: Callable[[Sequence[Tensor]], Tensor]) -> Tensor:
+        """What a function finds in all sequences of the present call, computed once for all."""
+        if find not in self._of_batch:
+            self._of_batch[find] = find(self.batch)
+        return self._of_batch[find]
 
     @classmethod
     def render(cls, attribution: Attribution, fmt: str = "text") -> str:

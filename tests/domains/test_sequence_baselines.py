@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import ig_core as ig
+from ig_sequences import baselines
 from ig_sequences.baselines import (
     FeatureMean,
     ForwardFill,
@@ -51,6 +52,26 @@ def test_the_mean_is_that_of_all_steps_of_all_sequences_of_the_call() -> None:
     sequences = ragged()
     [found] = start(sequences[0], FeatureMean(), sequences)
     assert torch.allclose(found, torch.cat(sequences).mean(0).expand(4, 2), rtol=0, atol=1e-15)
+
+
+def test_the_mean_of_a_call_is_taken_once_and_anew_in_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken: list[int] = []
+    mean, usual = baselines._mean, FeatureMean()
+
+    def counted(sequences: list[Tensor]) -> Tensor:
+        taken.append(len(sequences))
+        return mean(sequences)
+
+    monkeypatch.setattr(baselines, "_mean", counted)
+    domain = SequenceDomain(LeakyIntegrator(0.5))
+    for count in (3, 2):
+        task = ig.prepare(domain, domain.split(ragged()[:count]), baseline=usual)
+        expected = torch.cat(ragged()[:count]).mean(0)
+        for [one] in task.starts:
+            assert torch.allclose(one["x"], expected.expand_as(one["x"]), rtol=0, atol=1e-15)
+    assert taken == [3, 2]
 
 
 def test_the_mean_of_data_takes_lists_arrays_and_whole_numbers() -> None:

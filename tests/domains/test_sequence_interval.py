@@ -82,6 +82,20 @@ def test_one_sequence_has_none_and_few_are_told() -> None:
     assert "too narrow" not in from_zero(LeakyIntegrator(0.5), ones(9)).reason
 
 
+def test_two_sequences_have_none() -> None:
+    """Every draw is both of them, or one of them twice: it would have no width at all."""
+    x = torch.randn(2, 30, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    both = from_zero(LeakyIntegrator(0.8), x)
+    assert all(math.isnan(end) for end in both.interval)
+    assert "2 sequences have no interval" in both.reason
+
+
+def test_a_handful_of_draws_has_no_quantile() -> None:
+    x = torch.randn(9, 30, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    few, enough = (from_zero(LeakyIntegrator(0.8), x, bootstrap=n).interval for n in (19, 40))
+    assert all(math.isnan(end) for end in few) and enough[0] < enough[1]
+
+
 def test_lags_of_one_sequence_leave_none_and_are_told() -> None:
     x = [ones(1, 1)[0]] * 30 + [ones(1, 9)[0]]
     alone = from_zero(LeakyIntegrator(0.5), x)

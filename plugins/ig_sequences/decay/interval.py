@@ -14,6 +14,9 @@ from ig_sequences.decay.slope import half_lives
 LEVEL = 0.95
 """The share of such intervals that should hold the half-life of endlessly many sequences."""
 
+FEWEST_SEQUENCES, FEWEST_DRAWS = 3, 20
+"""Of fewer there is no quantile of the draws."""
+
 BLOCK = 2**19
 """So many numbers of draws are held at once."""
 
@@ -24,7 +27,7 @@ Draws = Float[np.ndarray, " draws"]
 
 
 def interval(profiles: Profiles, bootstrap: int, seed: int) -> tuple[float, float]:
-    """The 95 % interval of the half-life; NaN for a single sequence, or without draws.
+    """The 95 % interval of the half-life; NaN for one or two sequences, or without enough draws.
 
     The symmetric bootstrap-t interval of the rate (Hall 1988, J. R. Statist. Soc. B 50:35), whose
     ends are turned into half-lives: sequences are drawn with replacement, and the rate may be as
@@ -32,17 +35,18 @@ def interval(profiles: Profiles, bootstrap: int, seed: int) -> tuple[float, floa
     as ragged and as unlike each other as those of ``tests/benchmarks/interval.py`` it held the
     truth nearer to 95 % of the time than percentiles, BCa or Student's t did.
 
-    Noise at lags that a single sequence reaches cannot be seen by it.
+    Noise at lags that a single sequence reaches cannot be seen by it. Of two sequences every draw
+    is both, which is off by nothing, or one of them twice, which has no standard error.
     """
     count = len(profiles.values)
-    if count < 2 or not bootstrap or (profiles.count > 1).sum() < 2:
+    if count < FEWEST_SEQUENCES or not bootstrap or (profiles.count > 1).sum() < 2:
         return (math.nan, math.nan)
     [rate], [error] = _rates_and_errors(profiles, np.ones((1, count)))
     if not error > ROUNDING * abs(rate):
         reach = 0.0
     else:
         off = np.concatenate(list(_drawn(profiles, rate, bootstrap, seed)))
-        if not len(off):
+        if len(off) < FEWEST_DRAWS:
             return (math.nan, math.nan)
         reach = float(np.quantile(off, LEVEL)) * error
     low, high = half_lives(np.array([rate + reach, rate - reach])).tolist()

@@ -66,7 +66,7 @@ def attribution_decay(
         burn_in: steps at the far end of every sequence to leave out, where the initial state still
             shows.
         tol: as for :func:`ig_core.attribute`.
-        bootstrap: resamples of the sequences behind ``interval``.
+        bootstrap: resamples of the sequences behind ``interval``; of fewer than 20 it is NaN.
         seed: of these, and of everything else that is random.
         jacobian: also take the gradient at x, for ``Decay.jacobian``.
         **options: of :func:`ig_core.attribute` and of the domain, such as ``path``, ``budget`` or

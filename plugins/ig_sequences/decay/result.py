@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from ig_core import Table, page
 from ig_sequences import plain, view
 from ig_sequences.decay.fits import Fit
+from ig_sequences.decay.interval import FEWEST_SEQUENCES
 from ig_sequences.decay.profile import Lags, Unit
 from ig_sequences.decay.status import FEW_SEQUENCES, MEANING, DecayStatus
 
@@ -34,7 +35,7 @@ class Decay:
 
     It always means that, by least squares over the contiguous lags above 1e-8 of the maximum;
     where it describes the profile badly, ``status`` says so, and it is infinite where nothing
-    fades. ``interval`` is its 95 % interval by bootstrap over sequences, NaN for a single one, and
+    fades. ``interval`` is its 95 % interval by bootstrap over sequences, NaN for one or two, and
     for eight or fewer it holds the truth less often than that. ``r2`` is that of the line, ``bow``
     how far ln a(k) lies above it at the ends.
 
@@ -82,6 +83,8 @@ class Decay:
         told = MEANING[self.status]
         if self.sequences == 1:
             told += "; one sequence has no interval, and its own ups and downs pass for the model's"
+        elif self.sequences < FEWEST_SEQUENCES:
+            told += f"; {self.sequences} sequences have no interval"
         elif self.sequences <= FEW_SEQUENCES:
             told += f"; {self.sequences} sequences make the interval too narrow"
         return told

@@ -1,6 +1,5 @@
-"""What the guide and the docstrings of sequences show runs as it stands there."""
+"""What the guide to sequences shows runs as it stands there."""
 
-import doctest
 import re
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-
-import ig_core as ig
-import ig_sequences
-from ig_sequences.cases.closed_forms import LeakyIntegrator
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs/sequences.md").read_text("utf-8")
@@ -120,24 +115,3 @@ def test_every_status_is_in_the_guide() -> None:
     from ig_sequences.decay.status import MEANING
 
     assert {*re.findall(r"^\| `([a-z_]+)` \|", GUIDE, re.MULTILINE)} == {*MEANING}
-
-
-SHOWN_BY = {
-    "Decay": "attribution_decay", "Faithfulness": "faithfulness", "Fit": "attribution_decay",
-    "Sweep": "sweep",
-}  # fmt: skip
-"""Results, which the examples of the functions that make them show."""
-
-
-@pytest.mark.parametrize("name", sorted({*ig_sequences.__all__} - {*SHOWN_BY}))
-def test_the_example_of_a_public_name_of_sequences_runs(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    own = {public: getattr(ig_sequences, public) for public in ig_sequences.__all__}
-    names = own | {"torch": torch, "ig": ig, "leaky": LeakyIntegrator(0.5)}
-    [example] = doctest.DocTestFinder(recurse=False).find(own[name], name, globs=names)
-    assert example.examples, f"{name} has no example"
-    told: list[str] = []
-    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=told.append)
-    assert not told, "".join(told)

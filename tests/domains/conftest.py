@@ -1,4 +1,4 @@
-"""What tests of pictures share: whole words, graphs by hand, a headless browser if there is one."""
+"""What tests of domains share: models, whole words, graphs by hand, a headless browser."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from ig_core import Attribution, Units
 
@@ -168,6 +169,28 @@ class Tab:
             for event in self._browser.events
             if event.get("method") == method and event.get("sessionId") == self._session
         ]
+
+
+class Classifier(nn.Module):
+    """A GRU's logits of three classes after its last step; notes the rows of every pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = nn.GRU(2, 6, batch_first=True)
+        self.head = nn.Linear(6, 3)
+        self.rows: list[int] = []
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.rows.append(len(x))
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+@pytest.fixture
+def classifier() -> Classifier:
+    """A model of sequences with two features, in float64."""
+    return Classifier()
 
 
 @pytest.fixture(scope="session")

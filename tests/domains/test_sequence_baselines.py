@@ -1,7 +1,5 @@
 """Baselines of sequences: what each of them holds, of ragged data too, and what they refuse."""
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,6 @@ from ig_sequences.baselines import (
     FeatureMean,
     ForwardFill,
     OtherSequences,
-    TimeMean,
     TimeShuffled,
 )
 from ig_sequences.cases.closed_forms import LeakyIntegrator
@@ -31,18 +28,6 @@ def start(x: Tensor, baseline: ig.Baseline, batch: list[Tensor] | None = None) -
 def ragged() -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(n, 2, generator=generator, dtype=torch.float64) for n in (4, 1, 7)]
-
-
-@pytest.mark.parametrize(
-    "baseline", [FeatureMean, TimeMean, ForwardFill, TimeShuffled, OtherSequences]
-)
-def test_the_example_of_a_baseline_runs(baseline: type[ig.Baseline]) -> None:
-    names = {"ig": ig, "torch": torch, "leaky": LeakyIntegrator(0.5), baseline.__name__: baseline}
-    [example] = doctest.DocTestFinder(recurse=False).find(baseline, globs=names)
-    assert example.examples
-    told: list[str] = []
-    doctest.DocTestRunner().run(example, out=told.append)
-    assert not told, "".join(told)
 
 
 # -- mean -----------------------------------------------------------------------------------------

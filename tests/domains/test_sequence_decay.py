@@ -19,6 +19,7 @@ from ig_sequences.cases.closed_forms import (
     AlibiHead,
     DelayLine,
     DiagonalSSM,
+    ImpulseResponse,
     LeakyIntegrator,
     MovingAverage,
     PowerLaw,
@@ -29,17 +30,6 @@ from ig_sequences.cases.closed_forms import (
 from ig_sequences.decay import MEANING, find_decay
 
 from_zero = partial(attribution_decay, baseline=0.0)
-
-
-class Lags(nn.Module):
-    """A linear filter: the sum over lags of weight(k) x(T - k)."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = weight.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.sum(2).flip(1) * self.weight[: x.shape[1]]).sum(1)
 
 
 def ones(sequences: int = 3, time: int = 100) -> Tensor:
@@ -156,7 +146,7 @@ LAG = torch.arange(100.0, dtype=torch.float64)
 def test_a_memory_of_another_shape_has_its_own_status(
     weight: Tensor, status: str, peak: int, window: tuple[int, int]
 ) -> None:
-    found = from_zero(Lags(weight), ones())
+    found = from_zero(ImpulseResponse(weight), ones())
     assert (found.status, found.peak_lag, found.window) == (status, peak, window)
     assert found.reason.startswith(MEANING[found.status])
 
@@ -169,7 +159,7 @@ def test_a_censored_half_life_is_still_the_slope() -> None:
 
 
 def test_a_half_life_is_not_defined_for_one_lag() -> None:
-    found = from_zero(Lags(LAG == 10), ones())
+    found = from_zero(ImpulseResponse(LAG == 10), ones())
     assert math.isnan(found.half_life)
     assert found.to_dict()["half_life"] is None
 
@@ -183,13 +173,13 @@ def test_a_short_sequence_is_told_and_a_length_one_sequence_works() -> None:
 def test_half_the_mass_lies_within_the_half_life_of_an_exponential() -> None:
     found = from_zero(LeakyIntegrator(0.8), ones())
     assert found.half_mass == pytest.approx(math.log(0.5) / math.log(0.8), rel=1e-6)
-    assert from_zero(Lags(LAG < 12), ones()).half_mass == pytest.approx(6.0)
+    assert from_zero(ImpulseResponse(LAG < 12), ones()).half_mass == pytest.approx(6.0)
 
 
 def test_the_crossing_is_that_of_the_pooled_profile() -> None:
     # Pooling 1 and 3 gives (4, 4, 2, 2, 1): at lag 2 the profile is down to half of 4.
     weight = torch.tensor([4.0, 4.0, 1.0, 3.0, 1.0])
-    assert from_zero(Lags(weight), ones(2, 5)).crossing == pytest.approx(2.0)
+    assert from_zero(ImpulseResponse(weight), ones(2, 5)).crossing == pytest.approx(2.0)
 
 
 def test_lags_are_counted_from_each_sequence_s_own_end() -> None:
@@ -204,8 +194,8 @@ def test_lags_are_counted_from_each_sequence_s_own_end() -> None:
 def test_burn_in_drops_the_oldest_steps() -> None:
     weight = 0.8 ** LAG.clone()
     weight[35:] = 1e-2  # what an initial state leaves on the oldest five steps
-    spoilt = from_zero(Lags(weight), ones(time=40))
-    found = from_zero(Lags(weight), ones(time=40), burn_in=5)
+    spoilt = from_zero(ImpulseResponse(weight), ones(time=40))
+    found = from_zero(ImpulseResponse(weight), ones(time=40), burn_in=5)
     expected = math.log(0.5) / math.log(0.8)
     assert abs(spoilt.half_life - expected) > 0.1
     assert found.half_life == pytest.approx(expected, rel=1e-6)

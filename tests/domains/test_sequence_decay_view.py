@@ -10,26 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import ig_core as ig
 from ig_sequences import Decay, Sweep, attribution_decay, sweep
-from ig_sequences.cases.closed_forms import LeakyIntegrator
+from ig_sequences.cases.closed_forms import ImpulseResponse, LeakyIntegrator
 from ig_sequences.view import pages
 
 EVIL = "<script>alert(1)</script>\x1b[31m\u202e"
 LAG = torch.arange(60.0, dtype=torch.float64)
-
-
-class Lags(nn.Module):
-    """A linear filter: the sum over lags of weight(k) x(T - k)."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = weight.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.sum(2).flip(1) * self.weight[: x.shape[1]]).sum(1)
 
 
 def drawn(count: int = 8, time: int = 60) -> Tensor:
@@ -38,7 +27,7 @@ def drawn(count: int = 8, time: int = 60) -> Tensor:
 
 
 def of(weight: Tensor, count: int = 8) -> Decay:
-    return attribution_decay(Lags(weight), drawn(count), baseline=0.0)
+    return attribution_decay(ImpulseResponse(weight), drawn(count), baseline=0.0)
 
 
 def named(axes: Any) -> dict[str, Any]:
@@ -94,7 +83,9 @@ def test_lags_without_attribution_are_left_out_and_lags_above_are_shown() -> Non
 def test_a_better_fit_is_shown_with_its_r2() -> None:
     labels = named(of((LAG + 1) ** -1.2).plot().axes[0])
     assert any(label.startswith("power fit, R2 0.9") for label in labels)
-    exact = attribution_decay(Lags(0.8**LAG), torch.ones(3, 60, 1).double(), baseline=0.0)
+    exact = attribution_decay(
+        ImpulseResponse(0.8**LAG), torch.ones(3, 60, 1).double(), baseline=0.0
+    )
     assert not any("fit" in label for label in named(exact.plot().axes[0]))
 
 

@@ -1,7 +1,6 @@
 """Faithfulness of sequences: planted cases, drops by hand, and what is always shown."""
 
 import csv
-import doctest
 import io
 import json
 import math
@@ -37,20 +36,6 @@ class Planted(ig.Method):
             )
             for a, e in zip(found, task.examples, strict=True)
         ]
-
-
-class Classifier(nn.Module):
-    """A GRU's logits of three classes after the last step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.rnn = nn.GRU(2, 6, batch_first=True)
-        self.head = nn.Linear(6, 3)
-        self.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.rnn(x)[0][:, -1])
 
 
 def noise(lengths: Sequence[int], features: int = 2) -> list[Tensor]:
@@ -111,10 +96,10 @@ def filled(x: Tensor, gone: Sequence[int]) -> Tensor:
     return torch.stack(found)
 
 
-def test_drops_are_those_of_removing_the_top_steps_by_hand() -> None:
-    model, sequences, parts = Classifier(), noise((9, 1, 6, 13)), (0.1, 0.34, 1.0)
-    found = faithfulness(model, sequences, 1, baseline=0.5, parts=parts)
-    results = ig.attribute(model, sequences, target=1, baseline=0.5)
+def test_drops_are_those_of_removing_the_top_steps_by_hand(classifier: nn.Module) -> None:
+    sequences, parts = noise((9, 1, 6, 13)), (0.1, 0.34, 1.0)
+    found = faithfulness(classifier, sequences, 1, baseline=0.5, parts=parts)
+    results = ig.attribute(classifier, sequences, target=1, baseline=0.5)
     assert found.rankings == ROWS
     assert found.removals == ("0.5", "forward fill")
     for i, (x, result) in enumerate(zip(sequences, results, strict=True)):
@@ -125,45 +110,49 @@ def test_drops_are_those_of_removing_the_top_steps_by_hand() -> None:
                 constant = x.clone()
                 constant[top] = 0.5
                 for r, point in enumerate((constant, filled(x, top))):
-                    drop = (model(x[None]) - model(point[None]))[0, 1].item()
+                    drop = (classifier(x[None]) - classifier(point[None]))[0, 1].item()
                     assert found.drops[r, ROWS.index(row), i, p] == pytest.approx(drop, abs=1e-12)
-        assert found.outputs[i] == pytest.approx(model(x[None])[0, 1].item(), abs=1e-12)
+        assert found.outputs[i] == pytest.approx(classifier(x[None])[0, 1].item(), abs=1e-12)
 
 
-def test_removed_steps_get_another_baseline_than_the_methods_start_at() -> None:
-    model, sequences = Classifier(), noise((9, 6))
-    found = faithfulness(model, sequences, 1, removed="mean", parts=(1.0,))
+def test_removed_steps_get_another_baseline_than_the_methods_start_at(
+    classifier: nn.Module,
+) -> None:
+    sequences = noise((9, 6))
+    found = faithfulness(classifier, sequences, 1, removed="mean", parts=(1.0,))
     assert found.removals[0] == "mean"
     mean = torch.cat(sequences).mean(0)
     for i, x in enumerate(sequences):
-        drop = (model(x[None]) - model(mean.expand(1, len(x), 2)))[0, 1].item()
+        drop = (classifier(x[None]) - classifier(mean.expand(1, len(x), 2)))[0, 1].item()
         assert found.drops[0, :, i, 0] == pytest.approx([drop] * len(ROWS), abs=1e-9)
-        held = (model(x[None]) - model(x[:1].expand(1, len(x), 2)))[0, 1].item()
+        held = (classifier(x[None]) - classifier(x[:1].expand(1, len(x), 2)))[0, 1].item()
         assert found.drops[1, :, i, 0] == pytest.approx([held] * len(ROWS), abs=1e-9)
 
 
-def test_a_padded_batch_with_lengths_gives_what_the_list_gives() -> None:
+def test_a_padded_batch_with_lengths_gives_what_the_list_gives(classifier: nn.Module) -> None:
     sequences = noise((4, 7))
     padded = nn.utils.rnn.pad_sequence(sequences, batch_first=True)
-    listed = faithfulness(Classifier(), sequences)
-    together = faithfulness(Classifier(), padded, lengths=[4, 7])
+    listed = faithfulness(classifier, sequences)
+    together = faithfulness(classifier, padded, lengths=[4, 7])
     assert np.array_equal(listed.drops, together.drops)
 
 
 # -- what is explained ----------------------------------------------------------------------------
 
 
-def test_the_margin_of_the_predicted_class_is_explained_unless_a_target_is_given() -> None:
-    model, sequences = Classifier(), noise((9, 6, 4))
-    found = faithfulness(model, sequences)
-    tops = [model(x[None])[0].detach().topk(2).values for x in sequences]
+def test_the_margin_of_the_predicted_class_is_explained_unless_a_target_is_given(
+    classifier: nn.Module,
+) -> None:
+    sequences = noise((9, 6, 4))
+    found = faithfulness(classifier, sequences)
+    tops = [classifier(x[None])[0].detach().topk(2).values for x in sequences]
     assert found.outputs.tolist() == pytest.approx([float(a - b) for a, b in tops], abs=1e-12)
     assert found.explained == "the highest output minus the runner-up"
-    one = faithfulness(model, sequences, [2, 0, 1])
-    logits = [model(x[None])[0, k].item() for x, k in zip(sequences, (2, 0, 1), strict=True)]
+    one = faithfulness(classifier, sequences, [2, 0, 1])
+    logits = [classifier(x[None])[0, k].item() for x, k in zip(sequences, (2, 0, 1), strict=True)]
     assert one.outputs.tolist() == pytest.approx(logits, abs=1e-12)
     assert one.explained == "the target of each sequence"
-    assert faithfulness(model, sequences, 2).explained == "output 2"
+    assert faithfulness(classifier, sequences, 2).explained == "output 2"
 
 
 @pytest.mark.parametrize("shape", ["rows", "rows, 1"])
@@ -179,11 +168,11 @@ def test_a_single_output_is_explained_itself(shape: str) -> None:
     assert found.outputs.tolist() == pytest.approx([float(x.sum()) for x in sequences])
 
 
-def test_margins_are_targets_of_the_same_batch() -> None:
-    model, sequences = Classifier(), noise((9, 6, 4))
-    results = ig.attribute(model, sequences, target=margins(model, sequences))
+def test_margins_are_targets_of_the_same_batch(classifier: nn.Module) -> None:
+    sequences = noise((9, 6, 4))
+    results = ig.attribute(classifier, sequences, target=margins(classifier, sequences))
     for x, result in zip(sequences, results, strict=True):
-        logits = model(x[None])[0].detach()
+        logits = classifier(x[None])[0].detach()
         first, second = logits.topk(2).indices.tolist()
         assert result.at_input == pytest.approx(float(logits[first] - logits[second]), abs=1e-12)
         assert result.provenance["target"] == f"output {first} minus output {second}"
@@ -195,15 +184,6 @@ def test_outputs_at_every_step_need_to_be_told_which() -> None:
     with pytest.raises(ig.TargetError, match=r"of shape \(4, 3\) per sequence.*step='last'"):
         faithfulness(rnn, noise((4, 4)), output=0)
     assert faithfulness(rnn, noise((4, 4)), output=0, step="last").drops.shape == (2, 6, 2, 4)
-
-
-@pytest.mark.parametrize("public", [margin, margins])
-def test_the_example_of_a_margin_runs(public: Callable[..., object]) -> None:
-    names = {"torch": torch, "margin": margin, "margins": margins}
-    [example] = doctest.DocTestFinder(recurse=False).find(public, public.__name__, globs=names)
-    told: list[str] = []
-    doctest.DocTestRunner().run(example, out=told.append)
-    assert example.examples and not told, "".join(told)
 
 
 # -- what is read ---------------------------------------------------------------------------------
@@ -271,8 +251,8 @@ def test_a_sequence_that_fails_is_left_out_of_all_rows() -> None:
     assert "left out, because a method could not explain them: 1 of 3" in found.to_text()
 
 
-def test_the_table_is_text_html_and_csv() -> None:
-    found = faithfulness(Classifier(), noise((9, 6)), methods=[Planted("<b>", by_energy)])
+def test_the_table_is_text_html_and_csv(classifier: nn.Module) -> None:
+    found = faithfulness(classifier, noise((9, 6)), methods=[Planted("<b>", by_energy)])
     rows = [*csv.reader(io.StringIO(found.to_csv()))]
     parts = ("5", "10", "20", "50")
     assert rows[0][2:-1] == [f"{what} {p} %" for p in parts for what in ("drop at", "+/-")]
@@ -294,8 +274,8 @@ def by_energy(x: Tensor) -> Tensor:
     return x.abs()
 
 
-def test_controls_that_are_asked_for_are_not_shown_twice() -> None:
-    found = faithfulness(Classifier(), noise((9, 6)), methods=["occlusion", "gradient-x-input"])
+def test_controls_that_are_asked_for_are_not_shown_twice(classifier: nn.Module) -> None:
+    found = faithfulness(classifier, noise((9, 6)), methods=["occlusion", "gradient-x-input"])
     expected = [
         "occlusion",
         "gradient-x-input",
@@ -307,8 +287,8 @@ def test_controls_that_are_asked_for_are_not_shown_twice() -> None:
     assert found.rankings == expected
 
 
-def test_a_finding_is_the_same_for_the_same_seed() -> None:
-    found = [faithfulness(Classifier(), noise((9, 6)), seed=seed).drops for seed in (0, 0, 1)]
+def test_a_finding_is_the_same_for_the_same_seed(classifier: nn.Module) -> None:
+    found = [faithfulness(classifier, noise((9, 6)), seed=seed).drops for seed in (0, 0, 1)]
     assert np.array_equal(found[0], found[1])
     assert not np.array_equal(found[0][:, ROWS.index("random")], found[2][:, ROWS.index("random")])
 
@@ -330,7 +310,9 @@ def test_a_finding_is_the_same_for_the_same_seed() -> None:
         ({"methods": ["igg"]}, "no method is called 'igg'"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_by_name(change: dict[str, object], told: str) -> None:
+def test_what_cannot_be_measured_is_refused_by_name(
+    classifier: nn.Module, change: dict[str, object], told: str
+) -> None:
     options = {"x": noise((4, 4)), **change}
     with pytest.raises(ig.InputError, match=told):
-        faithfulness(Classifier(), options.pop("x"), **options)
+        faithfulness(classifier, options.pop("x"), **options)

@@ -1,7 +1,5 @@
 """Methods of sequences that need no gradient: occlusion, and the controls recency and energy."""
 
-import doctest
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,22 +11,6 @@ from ig_sequences.cases.closed_forms import LeakyIntegrator
 from ig_sequences.methods import Energy, Occlusion, Recency
 
 NAMES = ("occlusion", "recency", "energy")
-
-
-class Last(nn.Module):
-    """A GRU's answer after its last step, which notes how many rows it was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.rnn = nn.GRU(2, 6, batch_first=True)
-        self.head = nn.Linear(6, 3)
-        self.rows: list[int] = []
-        self.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.rows.append(len(x))
-        return self.head(self.rnn(x)[0][:, -1])
 
 
 def ragged(lengths: tuple[int, ...] = (5, 1, 9)) -> list[Tensor]:
@@ -46,66 +28,67 @@ def left_out(model: nn.Module, x: Tensor, start: Tensor, target: int) -> list[fl
     return found
 
 
-def test_occlusion_is_the_difference_that_each_step_makes() -> None:
-    model, sequences = Last(), ragged()
-    results = ig.attribute(model, sequences, target=1, baseline=0.5, method="occlusion")
+def test_occlusion_is_the_difference_that_each_step_makes(classifier: nn.Module) -> None:
+    sequences = ragged()
+    results = ig.attribute(classifier, sequences, target=1, baseline=0.5, method="occlusion")
     for x, result in zip(sequences, results, strict=True):
-        expected = left_out(model, x, torch.full_like(x, 0.5), 1)
+        expected = left_out(classifier, x, torch.full_like(x, 0.5), 1)
         assert result.scores.tolist() == pytest.approx(expected, abs=1e-12)
         assert result.residual == pytest.approx(sum(expected) - result.delta, abs=1e-12)
         assert (result.status, result.evaluations) == ("one_shot", len(x) + 2)
 
 
-def test_the_steps_of_an_occluded_sequence_are_packed_into_one_pass() -> None:
-    model, [x] = Last(), ragged((9,))
-    ig.attribute(model, x, target=1, method="occlusion")
-    assert model.rows == [2, 9]
+def test_the_steps_of_an_occluded_sequence_are_packed_into_one_pass(classifier: nn.Module) -> None:
+    [x] = ragged((9,))
+    ig.attribute(classifier, x, target=1, method="occlusion")
+    assert classifier.rows == [2, 9]
 
 
 def test_long_sequences_are_occluded_some_steps_at_a_time(
+    classifier: nn.Module,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model, [x] = Last(), ragged((9,))
-    whole = ig.attribute(model, x, target=1, method="occlusion")
+    [x] = ragged((9,))
+    whole = ig.attribute(classifier, x, target=1, method="occlusion")
     monkeypatch.setattr(methods, "POINTS", 4 * x.numel())
-    model.rows.clear()
-    parts = ig.attribute(model, x, target=1, method="occlusion")
-    assert model.rows == [2, 4, 4, 1]
+    classifier.rows.clear()
+    parts = ig.attribute(classifier, x, target=1, method="occlusion")
+    assert classifier.rows == [2, 4, 4, 1]
     assert torch.allclose(parts.scores, whole.scores, rtol=0, atol=1e-15)
 
 
-def test_occlusion_of_several_baselines_is_averaged_with_its_spread() -> None:
-    model, [x, one, other] = Last(), ragged((4, 4, 4))
+def test_occlusion_of_several_baselines_is_averaged_with_its_spread(classifier: nn.Module) -> None:
+    [x, one, other] = ragged((4, 4, 4))
     baseline = OtherSequences([one, other])
-    result = ig.attribute(model, x, target=0, baseline=baseline, method="occlusion")
+    result = ig.attribute(classifier, x, target=0, baseline=baseline, method="occlusion")
     both = torch.tensor(
-        [left_out(model, x, start, 0) for start in (one, other)], dtype=torch.float64
+        [left_out(classifier, x, start, 0) for start in (one, other)], dtype=torch.float64
     )
     assert torch.allclose(result.scores, both.mean(0), rtol=0, atol=1e-12)
     assert torch.allclose(result.spread, both.std(0), rtol=0, atol=1e-12)
 
 
-def test_a_step_and_a_feature_that_do_not_move_get_exactly_0() -> None:
-    model, [x] = Last(), ragged((4,))
+def test_a_step_and_a_feature_that_do_not_move_get_exactly_0(classifier: nn.Module) -> None:
+    [x] = ragged((4,))
     start = torch.zeros_like(x)
     start[1], start[2, 0] = x[1], x[2, 0]
-    result = ig.attribute(model, x, target=0, baseline=start, method="occlusion")
+    result = ig.attribute(classifier, x, target=0, baseline=start, method="occlusion")
     assert result.values[1].tolist() == [0.0, 0.0]
     assert result.values[2, 0] == 0 and result.values[2, 1] == result.scores[2] != 0
     assert result.evaluations == 3 + 2
 
 
-def test_recency_rises_to_1_at_the_newest_step() -> None:
+def test_recency_rises_to_1_at_the_newest_step(classifier: nn.Module) -> None:
     for x, result in zip(
-        ragged(), ig.attribute(Last(), ragged(), target=0, method="recency"), strict=True
+        ragged(), ig.attribute(classifier, ragged(), target=0, method="recency"), strict=True
     ):
         expected = [(t + 1) / len(x) for t in range(len(x))]
         assert result.scores.tolist() == pytest.approx(expected, abs=1e-15)
 
 
-def test_energy_is_the_sum_of_magnitudes_of_a_step() -> None:
+def test_energy_is_the_sum_of_magnitudes_of_a_step(classifier: nn.Module) -> None:
     for x, result in zip(
-        ragged(), ig.attribute(Last(), ragged(), target=0, method="energy"), strict=True
+        ragged(), ig.attribute(classifier, ragged(), target=0, method="energy"), strict=True
     ):
         assert torch.equal(result.values, x.abs())
 
@@ -134,20 +117,12 @@ def test_a_sequence_at_which_the_model_has_no_number_fails_alone(method: str) ->
 
 
 @pytest.mark.parametrize("method", NAMES)
-def test_a_call_that_is_wrong_is_refused_as_a_whole(method: str) -> None:
+def test_a_call_that_is_wrong_is_refused_as_a_whole(classifier: nn.Module, method: str) -> None:
     with pytest.raises(ig.TargetError, match="target 7 is out of range"):
-        ig.attribute(Last(), ragged(), target=7, method=method)
+        ig.attribute(classifier, ragged(), target=7, method=method)
 
 
 @pytest.mark.parametrize("method", [Occlusion, Recency, Energy])
 def test_no_suite_runs_these_methods_unless_they_are_named(method: type[ig.Method]) -> None:
     assert method.fits == ("sequences",) and method.tags == ()
     assert ig.plugins().find("method", method.name, "sequences") is method
-
-
-def test_the_example_of_occlusion_runs() -> None:
-    names = {"ig": ig, "torch": torch}
-    [example] = doctest.DocTestFinder(recurse=False).find(Occlusion, globs=names)
-    told: list[str] = []
-    doctest.DocTestRunner().run(example, out=told.append)
-    assert example.examples and not told, "".join(told)

@@ -1,6 +1,5 @@
 """Paths of sequences: one step after another, against differences of F by hand."""
 
-import doctest
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -11,20 +10,6 @@ import ig_core as ig
 from ig_sequences.baselines import OtherSequences
 from ig_sequences.cases.closed_forms import LeakyIntegrator
 from ig_sequences.paths import TimeOrdered
-
-
-class Last(nn.Module):
-    """A GRU's answer after its last step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.rnn = nn.GRU(2, 6, batch_first=True)
-        self.head = nn.Linear(6, 3)
-        self.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.rnn(x)[0][:, -1])
 
 
 def ragged(lengths: Sequence[int] = (5, 1, 9)) -> list[Tensor]:
@@ -44,13 +29,15 @@ def between(
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_every_step_sums_to_its_own_difference_of_F(newest_first: bool) -> None:
-    model, sequences = Last(), ragged()
+def test_every_step_sums_to_its_own_difference_of_F(
+    classifier: nn.Module, newest_first: bool
+) -> None:
+    sequences = ragged()
     path = TimeOrdered(newest_first)
-    results = ig.attribute(model, sequences, target=1, path=path, tol=1e-6)
+    results = ig.attribute(classifier, sequences, target=1, path=path, tol=1e-6)
     for x, result in zip(sequences, results, strict=True):
         order = [[t] for t in range(len(x))][:: -1 if newest_first else 1]
-        F = between(lambda x: model(x)[0, 1], x, torch.zeros_like(x), order)
+        F = between(lambda x: classifier(x)[0, 1], x, torch.zeros_like(x), order)
         expected = torch.tensor(F, dtype=torch.float64).diff()
         expected = expected.flip(0) if newest_first else expected
         assert torch.allclose(result.scores, expected, rtol=0, atol=1e-9)
@@ -79,11 +66,11 @@ def test_a_linear_model_has_the_same_values_on_both_paths() -> None:
     assert torch.allclose(straight.values, ordered.values, rtol=0, atol=1e-14)
 
 
-def test_long_sequences_move_in_groups_of_equal_size_up_to_one() -> None:
-    model, [x] = Last(), ragged((10,))
+def test_long_sequences_move_in_groups_of_equal_size_up_to_one(classifier: nn.Module) -> None:
+    [x] = ragged((10,))
     groups = [range(4), range(4, 7), range(7, 10)]
-    result = ig.attribute(model, x, target=0, path=TimeOrdered(most_legs=3), tol=1e-6)
-    F = between(lambda x: model(x)[0, 0], x, torch.zeros_like(x), groups)
+    result = ig.attribute(classifier, x, target=0, path=TimeOrdered(most_legs=3), tol=1e-6)
+    F = between(lambda x: classifier(x)[0, 0], x, torch.zeros_like(x), groups)
     assert result.display["prefixes"] == pytest.approx(F, abs=1e-12)
     for steps, difference in zip(groups, torch.tensor(F).diff().tolist(), strict=True):
         assert float(result.scores[list(steps)].sum()) == pytest.approx(difference, abs=1e-6)
@@ -91,49 +78,49 @@ def test_long_sequences_move_in_groups_of_equal_size_up_to_one() -> None:
     assert fact.startswith("every group of up to 4 steps sums to its own difference of F")
 
 
-def test_groups_of_the_newest_first_are_the_mirrored_ones() -> None:
-    model, [x] = Last(), ragged((10,))
+def test_groups_of_the_newest_first_are_the_mirrored_ones(classifier: nn.Module) -> None:
+    [x] = ragged((10,))
     path = TimeOrdered(newest_first=True, most_legs=3)
-    result = ig.attribute(model, x, target=0, path=path, tol=1e-6)
+    result = ig.attribute(classifier, x, target=0, path=path, tol=1e-6)
     groups = [range(6, 10), range(3, 6), range(3)]
-    F = between(lambda x: model(x)[0, 0], x, torch.zeros_like(x), groups)
+    F = between(lambda x: classifier(x)[0, 0], x, torch.zeros_like(x), groups)
     assert result.display["prefixes"] == pytest.approx(F, abs=1e-12)
     assert "difference of F, newest first; " in result.display["facts"]["completeness"]
 
 
-def test_one_leg_is_the_straight_path() -> None:
-    model, [x] = Last(), ragged((10,))
-    straight = ig.attribute(model, x, target=0)
-    one = ig.attribute(model, x, target=0, path=TimeOrdered(most_legs=1))
+def test_one_leg_is_the_straight_path(classifier: nn.Module) -> None:
+    [x] = ragged((10,))
+    straight = ig.attribute(classifier, x, target=0)
+    one = ig.attribute(classifier, x, target=0, path=TimeOrdered(most_legs=1))
     assert torch.equal(straight.values, one.values)
 
 
-def test_several_baselines_are_averaged_and_so_is_F_between_the_legs() -> None:
-    model, [x, other, another] = Last(), ragged((4, 4, 4))
+def test_several_baselines_are_averaged_and_so_is_F_between_the_legs(classifier: nn.Module) -> None:
+    [x, other, another] = ragged((4, 4, 4))
     baseline = OtherSequences([other, another])
-    result = ig.attribute(model, x, target=2, baseline=baseline, path="time-ordered", tol=1e-6)
+    result = ig.attribute(classifier, x, target=2, baseline=baseline, path="time-ordered", tol=1e-6)
     order = [[t] for t in range(4)]
-    both = [between(lambda x: model(x)[0, 2], x, start, order) for start in (other, another)]
+    both = [between(lambda x: classifier(x)[0, 2], x, start, order) for start in (other, another)]
     F = torch.tensor(both, dtype=torch.float64).mean(0)
     assert result.display["prefixes"] == pytest.approx(F.tolist(), abs=1e-12)
     assert torch.allclose(result.scores, F.diff(), rtol=0, atol=1e-6)
 
 
-def test_a_step_that_does_not_move_gets_exactly_0_and_costs_nothing() -> None:
-    model, [x] = Last(), ragged((6,))
+def test_a_step_that_does_not_move_gets_exactly_0_and_costs_nothing(classifier: nn.Module) -> None:
+    [x] = ragged((6,))
     start = torch.zeros_like(x)
     start[2:4] = x[2:4]
     options = {"target": 0, "path": "time-ordered"}
-    result = ig.attribute(model, x, baseline=start, **options)
+    result = ig.attribute(classifier, x, baseline=start, **options)
     assert result.values[2:4].tolist() == [[0.0, 0.0], [0.0, 0.0]]
     assert result.values[[0, 1, 4, 5]].ne(0).all()
     assert result.display["prefixes"][2] == result.display["prefixes"][4]
-    assert result.evaluations <= ig.attribute(model, x, **options).evaluations * 4 / 6
+    assert result.evaluations <= ig.attribute(classifier, x, **options).evaluations * 4 / 6
 
 
-def test_a_sequence_at_its_baseline_gets_exactly_0() -> None:
-    model, [x] = Last(), ragged((3,))
-    result = ig.attribute(model, x, target=0, path="time-ordered", baseline=x.clone())
+def test_a_sequence_at_its_baseline_gets_exactly_0(classifier: nn.Module) -> None:
+    [x] = ragged((3,))
+    result = ig.attribute(classifier, x, target=0, path="time-ordered", baseline=x.clone())
     assert result.values.eq(0).all()
     assert len(set(result.display["prefixes"])) == 1
 
@@ -141,13 +128,13 @@ def test_a_sequence_at_its_baseline_gets_exactly_0() -> None:
 # -- what a path is complete for ------------------------------------------------------------------
 
 
-def test_every_path_tells_what_it_is_complete_for() -> None:
-    model, [x] = Last(), ragged((4,))
-    straight = ig.attribute(model, x, target=0)
+def test_every_path_tells_what_it_is_complete_for(classifier: nn.Module) -> None:
+    [x] = ragged((4,))
+    straight = ig.attribute(classifier, x, target=0)
     assert straight.display["facts"]["completeness"] == "all steps sum to F(x) - F(x')"
     assert "prefixes" not in straight.display
     coarse = {"rule": "midpoint", "steps": 1, "tol": 0.5}
-    ordered = ig.attribute(model, x, target=0, path="time-ordered", **coarse)
+    ordered = ig.attribute(classifier, x, target=0, path="time-ordered", **coarse)
     told = ordered.display["facts"]["completeness"]
     head = "every step sums to its own difference of F, oldest first; largest residual of a step "
     assert told.startswith(head)
@@ -158,19 +145,19 @@ def test_every_path_tells_what_it_is_complete_for() -> None:
     assert "completeness" in ordered.to_html()
 
 
-def test_a_method_that_promises_no_sum_tells_nothing() -> None:
-    model, [x] = Last(), ragged((4,))
+def test_a_method_that_promises_no_sum_tells_nothing(classifier: nn.Module) -> None:
+    [x] = ragged((4,))
     for path in ("straight", "time-ordered"):
-        result = ig.attribute(model, x, target=0, path=path, method="gradient-x-input")
+        result = ig.attribute(classifier, x, target=0, path=path, method="gradient-x-input")
         assert "facts" not in result.display and "prefixes" not in result.display
 
 
-def test_several_targets_have_F_between_the_legs_each() -> None:
-    model, sequences = Last(), ragged()
-    together = ig.attribute(model, sequences, targets=[0, 2], path="time-ordered")
+def test_several_targets_have_F_between_the_legs_each(classifier: nn.Module) -> None:
+    sequences = ragged()
+    together = ig.attribute(classifier, sequences, targets=[0, 2], path="time-ordered")
     for x, own in zip(sequences, together, strict=True):
         for target, result in zip((0, 2), own, strict=True):
-            alone = ig.attribute(model, x, target=target, path="time-ordered")
+            alone = ig.attribute(classifier, x, target=target, path="time-ordered")
             assert result.display["prefixes"] == pytest.approx(alone.display["prefixes"])
 
 
@@ -183,11 +170,3 @@ def test_the_number_of_legs_is_a_whole_number_from_1(most_legs: object) -> None:
 def test_the_path_is_for_sequences_only() -> None:
     with pytest.raises(ig.InputError, match="is for sequences, not for 'tensor'"):
         ig.attribute(lambda x: x.sum(1), torch.ones(1, 2), path=TimeOrdered())
-
-
-def test_the_example_of_the_path_runs() -> None:
-    names = {"ig": ig, "torch": torch, "TimeOrdered": TimeOrdered}
-    [example] = doctest.DocTestFinder(recurse=False).find(TimeOrdered, globs=names)
-    told: list[str] = []
-    doctest.DocTestRunner().run(example, out=told.append)
-    assert example.examples and not told, "".join(told)

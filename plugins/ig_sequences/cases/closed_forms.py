@@ -35,6 +35,21 @@ class Filter(nn.Module, ABC):
         return (weight * x.sum(2)).sum(1)
 
 
+class ImpulseResponse(Filter):
+    """What steps count at the lags 0, 1, ... one by one; older ones count nothing."""
+
+    response: Tensor
+
+    def __init__(self, response: Float[Tensor, " lags"]) -> None:
+        super().__init__()
+        self.register_buffer("response", response.double())
+
+    def weight(self, lag: Float[Tensor, " *any"]) -> Float[Tensor, " *any"]:
+        last = len(self.response) - 1
+        known = self.response[lag.long().clamp(max=last)].to(lag.dtype)
+        return torch.where(lag <= last, known, 0.0)
+
+
 class LeakyIntegrator(Filter):
     """h_t = decay * h_{t-1} + x_t, after the last step: the half-life is ln(1/2) / ln(decay)."""
 

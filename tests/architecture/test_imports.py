@@ -13,8 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PLUGINS = ("ig_graphs", "ig_rl", "ig_sequences", "ig_text")
 FRAMEWORKS = (
-    "captum", "g2p_en", "gymnasium", "matplotlib", "networkx", "nltk", "onnx", "pandas", "rdkit",
-    "scipy", "sklearn", "stable_baselines3", "torch_geometric", "transformers",
+    "aeon", "captum", "g2p_en", "gymnasium", "matplotlib", "networkx", "nltk", "onnx", "pandas",
+    "rdkit", "scipy", "silero_vad", "sklearn", "stable_baselines3", "statsmodels",
+    "torch_geometric", "transformers",
 )  # fmt: skip
 
 

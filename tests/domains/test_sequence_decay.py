@@ -89,13 +89,11 @@ def test_a_head_with_alibi_alone_forgets_by_its_slope(slope: float) -> None:
     assert found.status == "exponential"
 
 
-@pytest.mark.parametrize(
-    ("radius", "expected"), [(0.5, 1.00), (0.8, 3.11), (0.9, 6.58), (0.95, 13.5)]
-)
-def test_a_scaled_rotation_forgets_by_its_scale(radius: float, expected: float) -> None:
+@pytest.mark.parametrize("radius", [0.5, 0.8, 0.9, 0.95])
+def test_a_scaled_rotation_forgets_by_its_scale(radius: float) -> None:
     x = small_noise(features=8)
     found = attribution_decay(scaled_rotation(radius), x, step="last")
-    assert found.half_life == pytest.approx(expected, rel=0.05)
+    assert found.half_life == pytest.approx(math.log(0.5) / math.log(radius), rel=0.02)
     low, high = found.interval
     assert low < found.half_life < high
 

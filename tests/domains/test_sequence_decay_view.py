@@ -199,14 +199,20 @@ def test_a_value_that_failed_is_a_line_in_the_plot_and_a_row_in_the_table() -> N
     assert "<script" not in html and "ValueError" in html
 
 
+@pytest.fixture(scope="module")
+def pages_in_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    of(0.8**LAG).to_html(folder / "decay.html")
+    leaks([0.5, 0.8]).to_html(folder / "sweep.html")
+    return [folder / "decay.html", folder / "sweep.html"]
+
+
 @pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_pages_show_in_a_browser_without_scrolling_sideways(
-    browser: Any, tmp_path: Path, width: int, dark: bool
+    browser: Any, pages_in_files: list[Path], width: int, dark: bool
 ) -> None:
-    for name, found in (("decay", of(0.8**LAG)), ("sweep", leaks([0.5, 0.8]))):
-        page = tmp_path / f"{name}.html"
-        found.to_html(page)
+    for page in pages_in_files:
         tab = browser.open(page, width, 900, dark=dark)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert tab.evaluate("document.querySelector('img').naturalWidth") > 300

@@ -20,7 +20,7 @@ def example(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("keep", [0.8, 0.9, 0.95])
+@pytest.mark.parametrize("keep", [0.8, 0.95])
 def test_a_student_of_a_moving_average_has_its_half_life(keep: float) -> None:
     taught = example("sequences")
     student = taught.student_of(keep)
@@ -33,6 +33,6 @@ def test_a_student_of_a_moving_average_has_its_half_life(keep: float) -> None:
 
 def test_a_network_that_learned_a_delay_echoes_at_it() -> None:
     taught = example("delayed_copy")
-    found = taught.memory(taught.copyist())
+    found = taught.memory(taught.copyist(steps=300))
     assert (found.status, found.peak_lag) == ("echo", taught.DELAY)
     assert found.profile.max() > 0.5 * found.profile.sum()

@@ -23,8 +23,8 @@ ENGINE = ("path", "tol", "budget", "rule", "steps", "device", "seed")
 
 
 @lru_cache(maxsize=1024)
-def margin(first: int, second: int) -> Margin:
-    """One output minus another, as a target of :func:`ig_core.attribute`.
+def margin(first: int, second: int, name: str | None = None) -> Margin:
+    """One output minus another, as a target of :func:`ig_core.attribute`; results show its name.
 
     A logit alone also moves with what moves all logits; a probability has no gradient where it is
     sure. Their difference says why this one and not the other.
@@ -37,7 +37,7 @@ def margin(first: int, second: int) -> Margin:
     def difference(outputs: Float[Tensor, "rows outputs"]) -> Float[Tensor, " rows"]:
         return outputs[:, first] - outputs[:, second]
 
-    difference.__name__ = f"output {first} minus output {second}"
+    difference.__name__ = name or f"output {first} minus output {second}"
     return difference
 
 

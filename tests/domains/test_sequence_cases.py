@@ -152,7 +152,7 @@ def test_a_case_is_made_without_reading_a_pickle(
     again = case(tmp_path)
     assert first.facts == again.facts
     assert first.facts["test accuracy"] == "1.000 on 8, fitted to 16"
-    assert [repr(gap) for gap in first.targets] == [
+    assert [margin.__name__ for margin in first.targets] == [
         "up (predicted) minus down", "down (predicted) minus up",
     ] * 2  # fmt: skip
     assert first.options["labels"](first.inputs[0])[:2] == ["00:00", "01:00"]
@@ -206,11 +206,11 @@ def test_a_network_that_learned_nothing_is_refused() -> None:
         training.accuracy(model, toy)
 
 
-def test_a_gap_is_the_predicted_class_minus_the_runner_up() -> None:
+def test_the_margin_of_a_case_is_the_predicted_class_minus_the_runner_up() -> None:
     model = nn.Module()
     model.forward = lambda x, lengths: torch.tensor([[1.0, 5.0, 3.0], [0.0, 7.0, 6.0]])
-    first, second = training.gaps(model, [torch.zeros(1, 1)] * 2, ("a", "b", "c"))
-    assert repr(first) == "b (predicted) minus c" and first is second
+    first, second = training.predicted(model, [torch.zeros(1, 1)] * 2, ("a", "b", "c"))
+    assert first.__name__ == "b (predicted) minus c" and first is second
     assert first(torch.tensor([[1.0, 5.0, 3.0]])).tolist() == [2.0]
 
 
@@ -287,9 +287,9 @@ def test_series_of_the_world_are_told_apart_and_explained_completely(
         case.model, list(case.inputs), target=case.targets, baseline=case.baseline,
         domain="sequences", **case.options,
     )  # fmt: skip
-    for result, gap in zip(found, case.targets, strict=True):
+    for result, margin in zip(found, case.targets, strict=True):
         assert result.converged and result.delta != 0
-        assert result.provenance["target"] == repr(gap)
+        assert result.provenance["target"] == margin.__name__
         assert float(result.values.sum()) == pytest.approx(result.delta, rel=1e-2)
 
 

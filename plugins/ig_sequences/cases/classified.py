@@ -14,7 +14,7 @@ from ig_core import BenchmarkCase, Loaded
 from ig_sequences.cases.memory import remembered
 from ig_sequences.cases.readers import Convolutions, Recurrent
 from ig_sequences.cases.series import packaged
-from ig_sequences.cases.training import Schedule, accuracy, classifier, digest, gaps, spread
+from ig_sequences.cases.training import Schedule, accuracy, classifier, digest, predicted, spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Classified:
         loaded = Loaded(
             model,
             shown,
-            gaps(model, shown, self.classes),
+            predicted(model, shown, self.classes),
             baseline="mean",
             options=options,
             facts={

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from ig_core import ModelError, made_once
 from ig_sequences.cases.readers import Standard, Steps, answers
 from ig_sequences.cases.series import Series
+from ig_sequences.margins import Margin, margin
 
 SEED = 0
 LIFT = 0.3
@@ -32,21 +33,6 @@ class Schedule:
     batch: int
     rate: float = 1e-2
     decay: float = 1e-4
-
-
-@dataclass(frozen=True)
-class Gap:
-    """The logit of a class minus that of another one."""
-
-    name: str
-    first: int
-    second: int
-
-    def __repr__(self) -> str:
-        return self.name
-
-    def __call__(self, outputs: Float[Tensor, "rows classes"]) -> Float[Tensor, " rows"]:
-        return outputs[:, self.first] - outputs[:, self.second]
 
 
 def trained(
@@ -105,14 +91,12 @@ def classifier(
 
 
 @torch.no_grad()
-def gaps(model: nn.Module, sequences: Sequence[Steps], names: Sequence[str]) -> list[Gap]:
-    """Of each sequence the predicted class against the runner-up."""
-    made: dict[tuple[int, int], Gap] = {}
-    found = []
-    for first, second in answers(model, sequences).topk(2).indices.tolist():
-        name = f"{names[first]} (predicted) minus {names[second]}"
-        found.append(made.setdefault((first, second), Gap(name, first, second)))
-    return found
+def predicted(model: nn.Module, sequences: Sequence[Steps], names: Sequence[str]) -> list[Margin]:
+    """Of each sequence the margin of its predicted class over the runner-up."""
+    return [
+        margin(first, second, f"{names[first]} (predicted) minus {names[second]}")
+        for first, second in answers(model, sequences).topk(2).indices.tolist()
+    ]
 
 
 @torch.no_grad()

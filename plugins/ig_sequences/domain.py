@@ -32,7 +32,6 @@ from ig_sequences.readout import Readout, Step, checked_step, places, select, wo
 from ig_sequences.recurrent import (
     cudnn_differentiable,
     faster_apart,
-    forgetful,
     on_cuda,
     recurrent_in,
     room_of,
@@ -40,6 +39,7 @@ from ig_sequences.recurrent import (
     widths_checked,
     without_cudnn,
 )
+from ig_sequences.states import forgetful
 
 Labels = Callable[[Float[Tensor, "time features"]], Sequence[str]]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import ig_core as ig
-from ig_sequences.recurrent import forgetful
+from ig_sequences.states import forgetful
 
 LENGTHS = (6, 2, 9)
 F64 = torch.float64

@@ -46,9 +46,9 @@ from ig_core.paths import Path, Piecewise, Straight
 from ig_core.quadrature import Rule
 from ig_core.report.card import Card
 from ig_core.report.figure import new as new_figure
-from ig_core.report.html import heat, page
+from ig_core.report.html import heat, page, templates
 from ig_core.report.table import Table
-from ig_core.report.text import clean
+from ig_core.report.text import clean, signed
 from ig_core.results import Integral
 from ig_core.rows import Rows
 from ig_core.site import Site
@@ -66,5 +66,5 @@ __all__ = [
     "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
     "Selector", "Site", "Stack", "StorageError", "Straight", "Table", "Target", "TargetError",
     "Task", "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "load",
-    "made_once", "new_figure", "page", "pick", "plugins", "prepare",
+    "made_once", "new_figure", "page", "pick", "plugins", "prepare", "signed", "templates",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 
 from ig_core.report.card import Card
@@ -33,6 +34,18 @@ def table(card: Card, most: int = 30) -> str:
     facts = card.facts or {}
     gap = max(map(len, facts), default=0)
     return "\n".join(lines + [f"{name:<{gap}}  {clean(value)}" for name, value in facts.items()])
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A number with its sign.
+
+    >>> signed(0.25), signed(-1e-9, 2), signed(0.0), signed(float("nan"))
+    ('+0.25', '−1e-09', '0', 'not a number')
+    """
+    if math.isnan(value):
+        return "not a number"
+    sign = "+" if value > 0 else "\N{MINUS SIGN}" if value < 0 else ""
+    return f"{sign}{abs(value):.{digits}g}"
 
 
 def clean(label: str) -> str:

@@ -25,7 +25,7 @@ PUBLIC = [
     "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
     "Selector", "Site", "Stack", "StorageError", "Straight", "Table", "Target", "TargetError",
     "Task", "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "load",
-    "made_once", "new_figure", "page", "pick", "plugins", "prepare",
+    "made_once", "new_figure", "page", "pick", "plugins", "prepare", "signed", "templates",
 ]  # fmt: skip
 
 TESTING = ["TOYS", "Check", "ConformanceError", "NotApplicable", "Subject", "Toy", "checks"]

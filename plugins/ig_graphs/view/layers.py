@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from ig_core import Attribution, clean
+from ig_core import Attribution, clean, signed
 from ig_graphs.scored import ScoredGraph, by_layer
-from ig_graphs.view.pages import signed
 
 NAMED = 3
 """Edges that are named of each layer."""

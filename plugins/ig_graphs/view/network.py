@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float
 
-from ig_core import clean
+from ig_core import clean, signed
 from ig_graphs.view.canvas import Canvas, Point, Shape, Word, circle, line, polygon
 from ig_graphs.view.layout import places
 from ig_graphs.view.legend import legend_beneath
@@ -27,7 +27,6 @@ from ig_graphs.view.marks import (
     letters,
     outline,
 )
-from ig_graphs.view.pages import signed
 from ig_graphs.view.scene import Line, Scene
 
 WIDEST = 9.0

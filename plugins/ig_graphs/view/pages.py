@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
-from ig_core import clean
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """A number with its sign.
-
-    >>> signed(0.25), signed(-1e-9, 2), signed(0.0), signed(float("nan"))
-    ('+0.25', '−1e-09', '0', 'not a number')
-    """
-    if math.isnan(value):
-        return "not a number"
-    sign = "+" if value > 0 else "\N{MINUS SIGN}" if value < 0 else ""
-    return f"{sign}{abs(value):.{digits}g}"
+from ig_core import clean, signed, templates
 
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("ig_graphs", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters.update(signed=signed, clean=clean)
-    return made
+    return templates("ig_graphs", signed=signed, clean=clean)
 
 
 def rendered(template: str, **values: Any) -> str:

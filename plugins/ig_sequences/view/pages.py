@@ -9,37 +9,17 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
-from ig_core import MissingFrameworkError, clean
+from ig_core import MissingFrameworkError, clean, signed, templates
 
 if TYPE_CHECKING:
     from ig_sequences.decay import Decay
 
 
-def signed(value: float, digits: int = 3) -> str:
-    """A number with its sign.
-
-    >>> signed(0.25), signed(-1e-9, 2), signed(0.0), signed(float("nan"))
-    ('+0.25', '−1e-09', '0', 'not a number')
-    """
-    if math.isnan(value):
-        return "not a number"
-    sign = "+" if value > 0 else "\N{MINUS SIGN}" if value < 0 else ""
-    return f"{sign}{abs(value):.{digits}g}"
-
-
 @cache
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("ig_sequences", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters.update(signed=signed, clean=clean)
-    return made
+    return templates("ig_sequences", signed=signed, clean=clean)
 
 
 def rendered(template: str, **values: Any) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ig_core import Attribution, Table, clean
+from ig_core import Attribution, Table, clean, signed
 from ig_sequences.view.figures import shortened
 from ig_sequences.view.grid import Grid, closer, feature_names, grid
-from ig_sequences.view.pages import rendered, signed
+from ig_sequences.view.pages import rendered
 
 LEFT, RIGHT, ACROSS = 128.0, 64.0, 620.0
 """Room for names and for sums beside the grid, and the grid's own width."""

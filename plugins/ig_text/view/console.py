@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from ig_core import Attribution
+from ig_core import Attribution, signed
 from ig_text.view.heat import trust
-from ig_text.view.marks import Numbers, Scale, signed
+from ig_text.view.marks import Numbers, Scale
 from ig_text.view.reading import Piece, legible, reading
 
 RED, BLUE = "#d6604d", "#4393c3"
@@ -49,7 +49,7 @@ def terminal(attribution: Attribution) -> Text:
     sections = reading(attribution)
     for section in sections:
         if len(sections) > 1:
-            total = signed(numbers.sum(section.units))
+            total = signed(numbers.sum(section.units), 4)
             shown.append(f"\n{section.role} (in sum {total})\n", style="italic")
         for piece in section.pieces:
             shown.append_text(_word(piece, scale.share(numbers.sum(piece.units))))

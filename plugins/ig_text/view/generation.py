@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float
 from rich.cells import cell_len, set_cell_size
 from torch import Tensor
 
-from ig_core import Attribution, InputError, clean, new_figure, page
-from ig_text.view.marks import Scale, signed
+from ig_core import Attribution, InputError, clean, new_figure, page, signed
+from ig_text.view.marks import Scale
 from ig_text.view.pages import fragment
 from ig_text.view.reading import (
     Generation,
@@ -185,7 +185,7 @@ class Matrix:
             sign, strength = scale.shade(value)
             yield {
                 "text": _short(value, scale).replace("-", "\N{MINUS SIGN}"),
-                "note": f"{legible(row.label)} \N{RIGHTWARDS ARROW} {heading}: {signed(value)}",
+                "note": f"{legible(row.label)} \N{RIGHTWARDS ARROW} {heading}: {signed(value, 4)}",
                 "sign": sign,
                 "strength": strength,
                 "stop": abs(value) >= weakest and value != 0,

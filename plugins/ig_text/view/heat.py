@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
-from ig_core import Attribution, clean
-from ig_text.view.marks import Numbers, Scale, signed
+from ig_core import Attribution, clean, signed
+from ig_text.view.marks import Numbers, Scale
 from ig_text.view.pages import fragment
 from ig_text.view.reading import Piece, Section, reading
 
@@ -71,10 +71,10 @@ def drawn(
         found.append(
             {
                 "role": section.role,
-                "sum": signed(numbers.sum(section.units)),
+                "sum": signed(numbers.sum(section.units), 4),
                 "pieces": [_drawn(piece, numbers, scale, note, stops, flagged) for piece in shown],
                 "more": len(behind),
-                "rest": signed(numbers.sum(behind)),
+                "rest": signed(numbers.sum(behind), 4),
             }
         )
     return found

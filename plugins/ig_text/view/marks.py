@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ig_core import Attribution
+from ig_core import Attribution, signed
 
 FAINTEST = 0.01
 """A share of the scale below which a colour cannot be told from none."""
@@ -33,18 +33,6 @@ class Scale:
         share = self.share(value)
         sign = "" if abs(share) < FAINTEST else "p" if share > 0 else "n"
         return sign, f"{abs(share):.3f}".rstrip("0").rstrip(".") if sign else ""
-
-
-def signed(value: float, digits: int = 4) -> str:
-    """A number with its sign.
-
-    >>> signed(0.25), signed(-1e-9, 2), signed(0.0), signed(float("nan"))
-    ('+0.25', '−1e-09', '0', 'not a number')
-    """
-    if math.isnan(value):
-        return "not a number"
-    sign = "+" if value > 0 else "\N{MINUS SIGN}" if value < 0 else ""
-    return f"{sign}{abs(value):.{digits}g}"
 
 
 @dataclass(frozen=True)
@@ -75,9 +63,9 @@ class Numbers:
         """The number of a unit with its error; of several units their sum, and each."""
         if len(units) > 1:
             parts = ", ".join(signed(self.scores[unit], 3) for unit in units)
-            return f"{signed(self.sum(units))} ({len(units)} {self.kind}s: {parts})"
+            return f"{signed(self.sum(units), 4)} ({len(units)} {self.kind}s: {parts})"
         [unit] = units
-        text = signed(self.scores[unit])
+        text = signed(self.scores[unit], 4)
         for sign, known in (("±", self.uncertainty), ("spread", self.spread)):
             if math.isfinite(known[unit]):
                 text += f" {sign} {known[unit]:.2g}"

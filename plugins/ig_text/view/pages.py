@@ -5,23 +5,15 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
-from ig_text.view.marks import signed
+from ig_core import signed, templates
 from ig_text.view.reading import legible
 
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("ig_text", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters.update(signed=signed, legible=legible)
-    return made
+    return templates("ig_text", signed=signed, legible=legible)
 
 
 def fragment(template: str, **values: Any) -> str:

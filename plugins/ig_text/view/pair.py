@@ -10,9 +10,9 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from ig_core import Attribution, InputError, clean, page
+from ig_core import Attribution, InputError, clean, page, signed
 from ig_text.view.heat import LONG, drawn, trust
-from ig_text.view.marks import Numbers, Scale, signed
+from ig_text.view.marks import Numbers, Scale
 from ig_text.view.pages import fragment
 from ig_text.view.reading import alike, legible, reading, told_units
 
@@ -115,7 +115,7 @@ class Comparison:
                 {
                     "label": self.first.units.labels[unit],
                     "numbers": [one.told([unit]) for one in numbers],
-                    "difference": signed(numbers[1].scores[unit] - numbers[0].scores[unit]),
+                    "difference": signed(numbers[1].scores[unit] - numbers[0].scores[unit], 4),
                     "flip": unit in flips,
                 }
                 for unit in self.most_different()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import ig_core as ig
-from ig_sequences import attribution_decay
+from ig_sequences import ForwardFill, attribution_decay
 from ig_sequences.analyses import AttributionDecay
 from ig_sequences.cases.closed_forms import (
     AlibiHead,
@@ -254,6 +254,68 @@ def test_nothing_to_measure_is_refused() -> None:
     with pytest.raises(ig.InputError, match="leave out domain="):
         from_zero(LeakyIntegrator(0.5), ones(), domain="tensor")
     assert from_zero(LeakyIntegrator(0.5), ones(), domain="sequences").sequences == 3
+
+
+def test_what_is_no_list_of_results_or_no_seed_is_refused() -> None:
+    one = ig.attribute(LeakyIntegrator(0.5), ones(1, 30)[0], domain="sequences")
+    assert find_decay(one).half_life == find_decay([one]).half_life == 1.0
+    with pytest.raises(ig.InputError, match=r"a list of attributions \(got int\)"):
+        find_decay([1])  # type: ignore[list-item]
+    for seed in (-1, 0.5):
+        with pytest.raises(ig.InputError, match=f"seed must be .* at least 0 .got {seed}"):
+            find_decay([one], seed=seed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("display", "told"),
+    [
+        ({"step": "3"}, "explained step of a result is a whole number .got '3'"),
+        ({"moved": [1.0]}, "how far each of its 4 steps moved"),
+        ({"moved": ["<b>"] * 4}, "how far each of its 4 steps moved"),
+        ({"times": "0123"}, "times must be 4 finite numbers"),
+        ({"times": [[0.0], [1.0, 2.0], [], []]}, "times must be 4 finite numbers"),
+    ],
+    ids=["step", "few-moved", "text-moved", "text-times", "ragged-times"],
+)
+def test_results_that_a_file_has_told_wrongly_are_refused(
+    display: dict[str, object], told: str
+) -> None:
+    [one] = ig.attribute(LeakyIntegrator(0.5), ones(1, 4), domain="sequences")
+    with pytest.raises(ig.InputError, match=told):
+        find_decay([replace(one, display=display)])
+
+
+@pytest.mark.parametrize("begin", [1, 5, -12])
+def test_where_no_input_moves_no_memory_ends(begin: int) -> None:
+    """A forward fill leaves the oldest steps as they are: nothing is known of their lags."""
+    x = torch.randn(32, 20, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = attribution_decay(LeakyIntegrator(0.8), x, baseline=ForwardFill(begin))
+    moved = begin % 20
+    assert (
+        found.status == "exponential" and found.count.tolist() == [32] * (20 - moved) + [0] * moved
+    )
+
+
+def test_times_of_which_there_is_no_slope_are_refused() -> None:
+    for unit in (1e300, 1e-300):
+        times = unit * torch.arange(20, dtype=torch.float64).expand(3, 20)
+        with pytest.raises(ig.InputError, match="give them in another unit"):
+            from_zero(LeakyIntegrator(0.5), ones(3, 20), times=times)
+
+
+def test_a_target_that_may_name_a_step_is_told() -> None:
+    class Tagger(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            found = [x[:, 0]]
+            for t in range(1, x.shape[1]):
+                found.append(0.5 * found[-1] + x[:, t])
+            return torch.stack(found, 1)
+
+    by_target = from_zero(Tagger(), ones(3, 20), (12, 0))
+    assert by_target.peak_lag == 7
+    assert any("lags still count from the sequence's end" in note for note in by_target.notes)
+    by_step = from_zero(Tagger(), ones(3, 20), 0, step=12)
+    assert by_step.half_life == pytest.approx(1.0) and by_step.notes == ()
 
 
 def test_the_analysis_is_registered_and_finds_the_same() -> None:

@@ -58,13 +58,13 @@ class Side:
         return float(np.nanmax(older, initial=0.0))
 
 
-def check_options(burn_in: Any, bootstrap: Any, reduce: Any, normalise: Any) -> None:
+def check_options(burn_in: Any, bootstrap: Any, reduce: Any, normalise: Any, seed: Any = 0) -> None:
     """Refuse options that mean nothing.
 
     Raises:
         InputError: one of them.
     """
-    for name, given in (("burn_in", burn_in), ("bootstrap", bootstrap)):
+    for name, given in (("burn_in", burn_in), ("bootstrap", bootstrap), ("seed", seed)):
         if isinstance(given, bool) or not isinstance(given, int) or given < 0:
             raise InputError(f"{name} must be a whole number of at least 0 (got {given!r})")
     if bootstrap > MOST_DRAWS:
@@ -105,8 +105,14 @@ def find_decay(
     Raises:
         InputError: no step is left, or no step has any attribution.
     """
-    check_options(burn_in, bootstrap, reduce, normalise)
+    check_options(burn_in, bootstrap, reduce, normalise, seed)
+    if isinstance(attributions, Attribution):
+        attributions = [attributions]
     for number, one in enumerate(attributions):
+        if not isinstance(one, Attribution):
+            raise InputError(
+                f"a decay is found in a list of attributions (got {type(one).__name__})"
+            )
         if one.tensors.keys() != {"x"} or one.tensors["x"].dim() != 2:
             shapes = {name: tuple(value.shape) for name, value in one.tensors.items()}
             raise InputError(
@@ -163,16 +169,14 @@ def _side(
     own = [cuts[i] for i in chosen]
     unit = units_of(used)
     common = common_lags([one.lags for one in own], unit)
+    shifts = [one.of(moved(a)) for one, a in zip(own, used, strict=True)]
 
     def table(each: Sequence[Lags]) -> Profiles:
         rows = [Row(one.lags, values) for one, values in zip(own, each, strict=True)]
         return gathered(rows, common, unit)
 
     amounts = [one.of(attributed(a, reduce)) for one, a in zip(own, used, strict=True)]
-    ratios = [
-        per_moved(amount, one.of(moved(a)))
-        for amount, one, a in zip(amounts, own, used, strict=True)
-    ]
+    ratios = [per_moved(amount, shift) for amount, shift in zip(amounts, shifts, strict=True)]
     if normalise == "sequence":
         sums = [float(attributed(a, reduce).sum()) for a in used]
         amounts = [
@@ -180,12 +184,21 @@ def _side(
         ]
     known = [] if gradients is None else [gradients[i] for i in chosen]
     return Side(
-        amounts=table(ratios if normalise == "input" else amounts),
+        amounts=_moving(table(ratios if normalise == "input" else amounts), table(shifts)),
         sensitivity=table(ratios),
         jacobian=table([one.of(_gradient(a)) for one, a in zip(own, known, strict=True)])
         if known
         else None,
     )
+
+
+def _moving(amounts: Profiles, shifts: Profiles) -> Profiles:
+    """The same without the lags at which no sequence differs from its baseline.
+
+    Their attribution is 0 by definition, which says nothing of the memory.
+    """
+    still = (~(shifts.values > 0) & shifts.seen).any(0) & ~(shifts.values > 0).any(0)
+    return replace(amounts, values=np.where(still, np.nan, amounts.values))
 
 
 def _gradient(attribution: Attribution) -> Lags:
@@ -309,9 +322,20 @@ def _remarks(
             "the model also reads backwards: what it read so, and explains at the end, has not "
             "been remembered that long; step='middle' gives a past and a future side"
         )
+    if any(a.display.get("output") == "whole sequence" and _several(a) for a in used):
+        told.append(
+            "the target has several numbers: where the first is a step, lags still count from the "
+            "sequence's end; step= and a target without it count from that step"
+        )
     if both:
         told.append("steps on both sides count: lag 0 belongs to both, and neither is fitted to it")
     return told
+
+
+def _several(attribution: Attribution) -> bool:
+    """Whether the target has several numbers, such as (step, class)."""
+    target = attribution.provenance.get("target")
+    return isinstance(target, (tuple, list)) and len(target) > 1
 
 
 def _relative(attribution: Attribution) -> float:

@@ -15,6 +15,9 @@ Unit = Literal["steps", "time"]
 Reduce = Literal["abs-sum", "abs-of-sum"]
 Lags = Float[np.ndarray, " lags"]
 
+LONGEST = 1e100
+"""Lags are at most so long, and at least one part in it: beyond, their squares are no numbers."""
+
 MOST_LAGS = 2**17
 """A common grid of lags has at most so many."""
 
@@ -85,8 +88,15 @@ class Profiles:
 
 
 def step_of(attribution: Attribution) -> int:
-    """The explained step: the last one, unless the result says another."""
-    return int(attribution.display.get("step", len(attribution.tensors["x"]) - 1))
+    """The explained step: the last one, unless the result says another.
+
+    Raises:
+        InputError: that is no whole number.
+    """
+    found = attribution.display.get("step", len(attribution.tensors["x"]) - 1)
+    if not isinstance(found, int):
+        raise InputError(f"the explained step of a result is a whole number (got {found!r:.80})")
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +127,8 @@ def cut(attribution: Attribution, *, burn_in: int, future: bool) -> Cut:
         raise InputError(f"a sequence of {length} steps has no step {step} that was explained")
     times = np.arange(length, dtype=float)
     if (given := attribution.display.get("times")) is not None:
-        times = np.asarray(given, dtype=float)
+        numbers = isinstance(given, list) and all(isinstance(one, (int, float)) for one in given)
+        times = np.asarray(given if numbers else [], dtype=float)
         sound = times.shape == (length,) and bool(np.isfinite(times).all())
         if not sound or not (np.diff(times) >= 0).all():
             raise InputError(
@@ -142,9 +153,20 @@ def attributed(attribution: Attribution, reduce: Reduce) -> Lags:
 
 
 def moved(attribution: Attribution) -> Lags:
-    """Sum over features of abs(x - x') of every step; NaN where that is not known."""
-    given = attribution.display.get("moved")
-    return np.asarray([np.nan] * len(attribution.tensors["x"]) if given is None else given, float)
+    """Sum over features of abs(x - x') of every step; NaN where that is not known.
+
+    Raises:
+        InputError: it is not a number for each step.
+    """
+    length, given = len(attribution.tensors["x"]), attribution.display.get("moved")
+    if given is None:
+        return np.full(length, np.nan)
+    numbers = isinstance(given, list) and all(isinstance(one, (int, float)) for one in given)
+    if not numbers or len(given) != length:
+        raise InputError(
+            f"a result tells how far each of its {length} steps moved (got {given!r:.80})"
+        )
+    return np.asarray(given, float)
 
 
 def per_moved(amounts: Lags, moved: Lags) -> Lags:
@@ -159,11 +181,16 @@ def common_lags(rows: Sequence[Lags], unit: Unit) -> Lags:
     grid with the median interval.
 
     Raises:
-        InputError: the grid would have too many lags.
+        InputError: the grid would have too many lags, or too long or too short ones.
     """
     longest = max(rows, key=len, default=np.zeros(0))
     if unit == "steps" or not len(longest):
         return longest
+    far = max(float(row[-1]) for row in rows if len(row))
+    if far and not 1 / LONGEST < far < LONGEST:
+        raise InputError(
+            f"times span {far:g}, too much or too little for a slope; give them in another unit"
+        )
     tolerance = SAME * max(float(row[-1]) for row in rows if len(row))
     if all(np.abs(row - longest[: len(row)]).max(initial=0.0) <= tolerance for row in rows):
         return longest

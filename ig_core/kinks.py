@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ig_core.memory import MOST_NODES
+from ig_core.memory import MOST_NODES, arguments_of
 from ig_core.quadrature import Structure
 
 
@@ -154,7 +154,8 @@ def _between(output: Tensor, inputs: Collection[Tensor]) -> _Graph | None:
         seen.add(node)
         if len(seen) > MOST_NODES:
             return None
-        arguments = [argument for argument, _ in node.next_functions]
+        if (arguments := arguments_of(node)) is None:
+            return None
         if not arguments_known:
             stack += [(node, True), *((argument, False) for argument in arguments)]
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -20,6 +20,19 @@ HELD_ELEMENTS = 2**26
 MOST_NODES = 2**14
 """Nodes of one graph that are looked at. Torch frees a node that Python has seen by recursion into
 the next one, which overflows the stack where there are tens of thousands in a row, as in an RNN."""
+
+
+def arguments_of(node: Any) -> list[Any] | None:
+    """The nodes that one node of a graph depends on; None where a stack or cat has too many.
+
+    Only to ask a node for them makes Python see them all. How many can be told from the shape.
+    """
+    dim = getattr(node, "_saved_dim", None)
+    if isinstance(dim, int) and node.name() in ("StackBackward0", "CatBackward0"):
+        dim -= 2**64 if dim >= 2**63 else 0  # torch tells negative ones without their sign
+        if node._input_metadata[0].shape[dim] > MOST_NODES // 2:
+            return None
+    return [argument for argument, _ in node.next_functions]
 
 
 class Memory(Protocol):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from ig_core.memory import MOST_NODES
+from ig_core.memory import MOST_NODES, arguments_of
 from ig_core.quadrature import Outcome
 
 HALF_SHARE = 0.25
@@ -30,13 +30,13 @@ def coarsest(output: Tensor) -> torch.dtype:
     found = {output.dtype}
     seen: set[Node] = set()
     todo = deque([output.grad_fn])
-    while todo and len(seen) < MOST_NODES:
+    while todo and len(seen) + len(todo) < MOST_NODES:
         node = todo.popleft()
         if node is None or node in seen:
             continue
         seen.add(node)
         found.update(part.dtype for part in node._input_metadata)
-        todo += [before for before, _ in node.next_functions]
+        todo += arguments_of(node) or []
     return max((d for d in found if d.is_floating_point), key=lambda d: torch.finfo(d).eps)
 
 

@@ -11,7 +11,9 @@ from torch import Tensor
 
 import ig_core as ig
 from ig_core import engine
+from ig_core.kinks import structure_of
 from ig_core.memory import LARGEST, Cuda, Share, memory_of
+from ig_core.precision import coarsest
 
 
 class Fake:
@@ -136,3 +138,16 @@ def test_a_pass_on_cuda_takes_what_it_allocates() -> None:
     kept = torch.zeros(2**20, device="cuda")
     assert memory.taken() == kept.nbytes
     assert memory.total() > kept.nbytes
+
+
+def test_a_stack_of_very_many_steps_is_not_looked_into() -> None:
+    """Torch would free what Python has seen of it by recursion, and end the process."""
+    x = torch.ones(3, requires_grad=True)
+    states = [x]
+    for _ in range(20_000):
+        states.append(states[-1] + x)
+    for joined in (torch.stack(states, -1), torch.cat(states)):
+        assert coarsest(joined) == torch.float32
+        assert "operations between" in structure_of(joined.sum()[None], [x]).curve
+    few = torch.stack([x.bfloat16(), x.bfloat16()], -1)
+    assert coarsest(few.float()) == torch.bfloat16

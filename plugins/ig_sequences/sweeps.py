@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ def sweep(
         x: the sequences that all models explain.
         target: as for :func:`attribution_decay`.
         parameter: what the values are called.
-        theory: what the measure should be at a value, where that is known.
+        theory: what the measure should be at a value; where it divides by zero, say, none is known.
         measure: the number of a :class:`Decay` that is swept: ``"half_life"``, ``"crossing"``,
             ``"half_mass"``, ``"mean_lag"``, ``"peak_lag"``, ``"after_peak"``, ``"r2"`` or
             ``"bow"``.
@@ -166,9 +166,11 @@ def sweep(
     A value whose model cannot be made or explained is a point with its error; the others go on.
 
     Raises:
-        InputError: no values, a value that is no finite number, an unknown measure, or not one
-            value could be measured.
+        InputError: no values, a value that is no finite number, an unknown measure, a theory that
+            gives no number, or not one value could be measured.
     """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(f"the values of a sweep are a list of numbers (got {values!r:.80})")
     chosen = [_number(value) for value in values]
     if not chosen:
         raise InputError("a sweep needs at least one value (got none)")
@@ -179,6 +181,7 @@ def sweep(
             "make_model must be a function that makes the model of a value "
             f"(got {type(make_model).__name__})"
         )
+    expected = None if theory is None else np.array([_known(theory, value) for value in chosen])
     if callable(progress):
         options["progress"] = progress
     decays: list[Decay | None] = []
@@ -195,7 +198,7 @@ def sweep(
         decays=tuple(decays),
         errors=tuple(errors),
         measure=measure,
-        theory=None if theory is None else np.array([float(theory(value)) for value in chosen]),
+        theory=expected,
     )
 
 
@@ -222,8 +225,19 @@ def _shown(values: Sequence[float], parameter: str) -> Iterator[float]:
 def _number(value: Any) -> float:
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
-        raise InputError(f"the values of a sweep are finite numbers (got {value!r})")
+        raise InputError(f"the values of a sweep are finite numbers (got {value!r:.80})")
     return found
+
+
+def _known(theory: Callable[[float], float], value: float) -> float:
+    """What theory says at a value; NaN where it has no number, as at a radius of 1."""
+    try:
+        return float(theory(value))
+    except (ArithmeticError, ValueError):
+        return math.nan
+    except Exception as error:  # the user's own code may raise anything
+        told = f"{type(error).__name__}: {error}"
+        raise InputError(f"theory must be a function that gives a number ({told})") from error

@@ -80,6 +80,23 @@ def test_nothing_to_sweep_is_refused() -> None:
         sweep(LeakyIntegrator, [0.5, 0.6], noise(), parameter="leak", burn_in=100)
 
 
+def test_values_and_theory_that_are_none_are_refused() -> None:
+    for values in ("55", 0.5):
+        with pytest.raises(ig.InputError, match="a list of numbers"):
+            sweep(LeakyIntegrator, values, noise())  # type: ignore[arg-type]
+    with pytest.raises(ig.InputError, match=r"finite numbers \(got 1000"):
+        sweep(LeakyIntegrator, [10**400], noise())
+    for theory in (3.0, lambda value: None):
+        with pytest.raises(ig.InputError, match=r"a function that gives a number \(TypeE"):
+            sweep(LeakyIntegrator, [0.5], noise(), theory=theory)  # type: ignore[arg-type]
+
+
+def test_theory_is_not_known_where_it_divides_by_zero() -> None:
+    found = sweep(LeakyIntegrator, [0.5, 1], noise(), theory=half_life)
+    assert found.theory is not None
+    assert found.theory[0] == 1.0 and math.isnan(found.theory[1])
+
+
 def test_a_sweep_tells_itself_as_table_text_and_json() -> None:
     found = leaks(parameter="leak", theory=half_life)
     header, first, *_ = found.table().to_csv().splitlines()

@@ -187,7 +187,8 @@ class Call:
 
 def parameters(model: Any) -> Mapping[str, inspect.Parameter]:
     """The parameters that a model says it has."""
-    called = model.forward if isinstance(model, nn.Module) else model
+    # A scripted nn.GRU has no forward of its own.
+    called: Any = getattr(model, "forward", None) if isinstance(model, nn.Module) else model
     try:
         return inspect.signature(called).parameters
     except (TypeError, ValueError):  # built in or compiled: it does not say

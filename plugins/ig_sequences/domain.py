@@ -162,7 +162,7 @@ class SequenceDomain(Domain):
             raise InputError(f"packed sequences have features last (got axes={self.axes!r})")
         self.step = checked_step("last" if bare and step is None and output is None else step)
         self.labels = labels
-        self.feature_names = feature_names
+        self.feature_names = None if feature_names is None else given.names(feature_names)
         shapes = given.state_shapes(state)
         self.states = len(shapes)
         self.call = Call(
@@ -212,7 +212,7 @@ class SequenceDomain(Domain):
                 f"expected {features} feature_names, one per feature (got "
                 f"{len(self.feature_names)})"
             )
-        labels = [f"t={t}" for t in range(time)] if self.labels is None else self.labels(part.x)
+        labels = [f"t={t}" for t in range(time)] if self.labels is None else self._named(part.x)
         if len(labels) != time:
             raise InputError(f"labels must name {time} steps (got {len(labels)})")
         display: dict[str, Any] = {
@@ -310,6 +310,23 @@ class SequenceDomain(Domain):
                 yield
             finally:
                 self.call.begin = before
+
+    def _named(self, x: Float[Tensor, "time features"]) -> list[str]:
+        """What the user calls the steps.
+
+        Raises:
+            InputError: the function raised, or gave no names.
+        """
+        if not callable(self.labels):
+            raise InputError(
+                "labels is a function of a sequence (time, features) that gives the names of its "
+                f"steps (got {type(self.labels).__name__}); for one: lambda x: names"
+            )
+        try:
+            return [str(name) for name in self.labels(x)]
+        except Exception as error:  # the user's own code may raise anything
+            told = f"{type(error).__name__}: {error}"
+            raise InputError(f"labels must give the names of the steps ({told})") from error
 
     def _parts(self, raw: Any, alone: bool = False) -> tuple[list[_Part], bool]:
         """Every sequence with what belongs to it, and whether they are a batch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,7 +139,7 @@ def own_times(
                 f"times of sequence {i} must be {length} numbers, one per step "
                 f"(got shape {tuple(one.shape)})"
             )
-        own = one[:length] if one.is_floating_point() else one[:length].double()
+        own = one[:length] if one.is_floating_point() else _exact(one[:length], i)
         if not bool(torch.isfinite(own).all()):
             raise InputError(f"times of sequence {i} hold NaN or infinity")
         back = (own.diff() < 0).nonzero().view(-1).tolist()
@@ -150,6 +150,22 @@ def own_times(
             )
         checked.append(own)
     return checked
+
+
+def _exact(times: Tensor, number: int) -> Float[Tensor, " time"]:
+    """Whole numbers as float64.
+
+    Raises:
+        InputError: they are no numbers, or so large that some would become one.
+    """
+    if times.is_complex() or times.dtype == torch.bool:
+        raise InputError(f"times must be numbers (got {times.dtype} for sequence {number})")
+    if bool((times.double().abs() > 2**53).any()):
+        raise InputError(
+            f"times of sequence {number} are beyond 2**53, where float64 cannot tell neighbours "
+            "apart; subtract the first of them"
+        )
+    return times.double()
 
 
 def state_shapes(state: Any) -> list[tuple[int, ...]]:
@@ -193,6 +209,19 @@ def mapping(name: str, given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         raise InputError(f"{name} is a mapping from names of arguments (got {kind(given)})")
     return dict(given)
+
+
+def names(given: Any) -> list[str]:
+    """Names of features.
+
+    Raises:
+        InputError: that is no list of them.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(
+            f"feature_names is a list with a name for each feature (got {given!r:.80})"
+        )
+    return [str(name) for name in given]
 
 
 def _states(state: Any) -> list[Any]:

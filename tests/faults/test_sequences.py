@@ -166,6 +166,34 @@ def test_times_are_one_rising_number_per_step(given: Any, told: str) -> None:
     refused(told, Last(), ragged(), times=given)
 
 
+def test_times_that_float64_cannot_tell_apart_are_refused() -> None:
+    options = {"step": "last", "target": 0}
+    refused(
+        r"beyond 2\*\*53.*subtract", gru(), ragged()[1], times=2**60 + torch.arange(2), **options
+    )
+    refused(
+        "must be numbers .got torch.complex64", gru(), ragged()[1], times=torch.ones(2).cfloat()
+    )
+
+
+def test_names_are_lists_and_functions_that_give_them() -> None:
+    x = ragged()[1]
+    refused("labels is a function.*got list.*lambda x: names", gru(), x, labels=["a", "b"])
+    refused("names of the steps .AttributeError", gru(), x, labels=lambda x: x.foo)
+    refused("names of the steps .TypeError", gru(), x, labels=lambda x: None)
+    for names in ("abc", 3):
+        refused(
+            f"a list with a name for each feature .got {names!r}", gru(), x, feature_names=names
+        )
+    result = explain(gru(), x, feature_names=[1, 2, 3], labels=range_of)
+    assert result.units.labels == ("0", "1") and result.display["features"] == ["1", "2", "3"]
+    assert "ig-sequence" in result.to_html()
+
+
+def range_of(x: Tensor) -> Any:
+    return range(len(x))
+
+
 def test_the_times_of_a_single_sequence_have_no_batch() -> None:
     refused(r"must be 6 numbers.*\(1, 6\)", Last(), ragged()[0], times=torch.ones(1, 6))
 

@@ -115,6 +115,29 @@ def test_irregular_times_give_the_rate_of_a_leak_in_continuous_time() -> None:
     assert decay.count[0] == 3 and decay.count[-1] == 1
 
 
+def test_noise_at_unlike_times_has_the_same_mean_at_every_lag() -> None:
+    rng = np.random.default_rng(0)
+    rate, count = 0.3, 4000
+    times = np.cumsum(rng.uniform(0.5, 1.5, (count, 12)), axis=1)
+    lags = times[:, -1:] - times
+    values = np.abs(rng.standard_normal((count, 12))) * np.exp(-rate * lags)
+    rows = [torch.tensor(one)[:, None] for one in values]
+    decay = find_decay(results(rows, times=times.tolist()), bootstrap=0)
+    many = decay.count > count / 2
+    # The mean of abs(x) is the square root of 2 / pi; its geometric mean would be 0.53.
+    still = decay.profile[many] * np.exp(rate * decay.lags[many])
+    assert many.sum() == 11
+    assert still == pytest.approx(np.full(11, math.sqrt(2 / math.pi)), rel=0.03)
+
+
+def test_gaps_between_times_are_bridged_by_no_more_than_their_ends() -> None:
+    low = math.exp(-10)
+    values = columns([1.0, low, low], [1.0, low, low], [1.0, low])
+    decay = found(results(values, times=[[0.0, 5.0, 6.0], [0.0, 2.0, 3.0], [0.0, 1.0]]))
+    assert decay.lags.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    assert decay.profile[1:] == pytest.approx(np.full(6, low), rel=1e-12)
+
+
 def test_times_that_all_share_are_used_as_they_are() -> None:
     times = torch.tensor([0.0, 1.0, 1.5, 4.0, 4.5, 6.0, 7.0], dtype=torch.float64)
     values = torch.exp(-0.5 * (7 - times))[:, None]

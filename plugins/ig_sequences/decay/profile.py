@@ -24,6 +24,9 @@ MOST_LAGS = 2**17
 SAME = 1e-9
 """Two lags are the same if they differ by less than this part of the longest."""
 
+STEEPEST = 300.0
+"""So far may ln a fall between neighbouring lags and still be followed."""
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
@@ -209,19 +212,23 @@ def common_lags(rows: Sequence[Lags], unit: Unit) -> Lags:
 def gathered(rows: Iterable[Row], lags: Lags, unit: Unit) -> Profiles:
     """The rows on common lags."""
     listed = list(rows)
+    exact = [unit == "steps" or np.array_equal(r.lags, lags[: len(r.lags)]) for r in listed]
+    rate = 0.0 if all(exact) else common_rate(listed)
     values = np.full((len(listed), len(lags)), np.nan)
-    for line, row in zip(values, listed, strict=True):
-        if unit == "steps" or np.array_equal(row.lags, lags[: len(row.lags)]):
+    for line, row, same in zip(values, listed, exact, strict=True):
+        if same:
             line[: len(row.lags)] = row.values
         elif len(row.lags):
-            line[:] = interpolated(row, lags)
+            line[:] = interpolated(row, lags, rate)
     return Profiles(lags, values)
 
 
-def interpolated(row: Row, lags: Lags) -> Lags:
-    """A row at other lags, linear in ln a (exact for exponentials), or in a where that is 0.
+def interpolated(row: Row, lags: Lags, rate: float) -> Lags:
+    """A row at other lags, linear in what is left of it without a decay by ``rate``.
 
-    NaN beyond the row's ends.
+    Exact for exponentials of this rate, and right in the mean for noise around them; linear in
+    ln a would be too low wherever two neighbours differ, hence everywhere but at lag 0. Never
+    beyond both neighbours; NaN beyond the row's ends.
     """
     if len(row.lags) == 1:
         return np.where(
@@ -231,13 +238,25 @@ def interpolated(row: Row, lags: Lags) -> Lags:
     inside = (lags >= row.lags[0] - slack) & (lags <= row.lags[-1] + slack)
     after = np.searchsorted(row.lags, lags).clip(1, len(row.lags) - 1)
     before = after - 1
-    share = (lags - row.lags[before]) / (row.lags[after] - row.lags[before])
-    share = share.clip(0.0, 1.0)
+    gap = row.lags[after] - row.lags[before]
+    share = ((lags - row.lags[before]) / gap).clip(0.0, 1.0)
     left, right = row.values[before], row.values[after]
-    straight = left + share * (right - left)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bent = np.exp((1 - share) * np.log(left) + share * np.log(right))
-    return np.where(inside, np.where((left > 0) & (right > 0), bent, straight), np.nan)
+    fall = (rate * gap).clip(-STEEPEST, STEEPEST)
+    faded, risen = left * np.exp(-fall * share), right * np.exp(fall * (1 - share))
+    found = (1 - share) * faded + share * risen
+    return np.where(inside, found.clip(np.minimum(left, right), np.maximum(left, right)), np.nan)
+
+
+def common_rate(rows: Sequence[Row]) -> float:
+    """Minus the slope of ln a over the lag by least squares, every row with a height of its own."""
+    down = across = 0.0
+    for row in rows:
+        known = row.values > 0  # not NaN either
+        lag, log = row.lags[known], np.log(row.values[known])
+        if len(lag) > 1:
+            lag = lag - lag.mean()
+            down, across = down - float(lag @ log), across + float(lag @ lag)
+    return down / across if across > 0 else 0.0
 
 
 def intervals_of(lags: Lags) -> float:

@@ -96,6 +96,29 @@ def test_a_scaled_rotation_forgets_by_its_scale(radius: float) -> None:
     assert found.half_life == pytest.approx(math.log(0.5) / math.log(radius), rel=0.02)
     low, high = found.interval
     assert low < found.half_life < high
+    assert found.status == "exponential"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_projection_that_spares_the_newest_step_leaves_a_rotation_exponential(seed: int) -> None:
+    """One number of a rotating state goes up and down; lag 0 does, and the crossing with it."""
+    model = scaled_rotation(0.8, seed=seed)
+    found = attribution_decay(model, small_noise(features=8), step="last", jacobian=False)
+    assert found.half_life == pytest.approx(3.106, rel=0.05)
+    assert found.status == "exponential"
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3, 1.0])
+def test_a_newest_step_far_above_the_line_is_not_called_exponential(noise: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = 0.9 ** torch.arange(60.0, dtype=torch.float64)
+    weight[0] = 3.0
+    factors = torch.randn(32, 60, generator=generator, dtype=torch.float64).mul(noise).exp()
+    template = ig.attribute(LeakyIntegrator(0.5), ones(1, 60), domain="sequences")[0]
+    given = [replace(template, tensors={"x": one.flip(0)[:, None]}) for one in weight * factors]
+    found = find_decay(given, bootstrap=200)
+    assert found.r2 > 0.95 and found.crossing < 1
+    assert found.status == "non_exponential"
 
 
 def test_an_lstm_remembers_the_longer_the_more_its_forget_gate_opens() -> None:
@@ -206,6 +229,13 @@ def test_a_missed_tolerance_is_the_status() -> None:
     assert found.status == "not_converged"
     assert any("2 of 2 attributions missed their tolerance" in note for note in found.notes)
     assert any("largest residual" in note for note in found.notes)
+
+
+@pytest.mark.filterwarnings("ignore::ig_core.NotConvergedWarning")
+def test_attributions_that_miss_all_are_no_proof_of_no_memory() -> None:
+    """Saturated at every node of a coarse rule: the values are 0, and the residual is all."""
+    with pytest.raises(ig.InputError, match="or 2 missed their tolerance: raise budget or steps"):
+        from_zero(LeakyInSigmoid(), ones(2, 30), rule="midpoint", steps=2)
 
 
 def test_a_sequence_that_failed_is_left_out_and_told() -> None:

@@ -137,7 +137,7 @@ def find_decay(
             "tell: explain the sequences again"
             if unknown
             else "no step has any attribution: the output does not depend on these sequences, or "
-            "they equal the baseline"
+            "they equal the baseline" + _or_missed(used)
         )
     both = future is not None and future.reach > FLOOR * top
     told = [*notes, *_remarks(attributions, used, both)]
@@ -336,6 +336,11 @@ def _several(attribution: Attribution) -> bool:
     """Whether the target has several numbers, such as (step, class)."""
     target = attribution.provenance.get("target")
     return isinstance(target, (tuple, list)) and len(target) > 1
+
+
+def _or_missed(used: Sequence[Attribution]) -> str:
+    missed = sum(a.status == "budget" for a in used)
+    return f"; or {missed} missed their tolerance: raise budget or steps" if missed else ""
 
 
 def _relative(attribution: Attribution) -> float:

@@ -41,7 +41,8 @@ CLEARLY_BETTER = 10.0
 """So much smaller must AICc be before a power law is spoken of."""
 
 STANDARD_ERRORS = 2.0
-"""A peak away from lag 0 must stand out by so many, or it may be noise of few sequences."""
+"""A peak away from lag 0, or a first lag off the line, must stand out by so many, or it may be
+noise."""
 
 DecayStatus = Literal[
     "exponential", "non_exponential", "power_like", "delayed_peak", "echo", "finite_window",
@@ -49,10 +50,10 @@ DecayStatus = Literal[
 ]  # fmt: skip
 
 MEANING: Mapping[DecayStatus, str] = {
-    "exponential": "ln a(k) falls along a line, but for noise, and the half-life agrees with the "
-    "first crossing",
-    "non_exponential": "ln a(k) is no line, or disagrees with the first crossing: it bends, or few "
-    "sequences leave noise; see the plot",
+    "exponential": "ln a(k) falls along a line from its start on, but for noise, or along one "
+    "whose half-life agrees with the first crossing",
+    "non_exponential": "ln a(k) is no line, or its start stands out from that: it bends, "
+    "or few sequences leave noise; see the plot",
     "power_like": "ln a(k) falls along a line over ln(1 + k), not over k: each doubling takes "
     "longer than the last, and the half-life depends on the lags that were seen",
     "delayed_peak": "old steps matter more than the newest; the slope mixes the rise and the fall",
@@ -161,7 +162,7 @@ def _shape(seen: Evidence) -> DecayStatus:
     fades = not math.isinf(seen.interval[1])
     agreed = seen.half_life / 2 <= seen.crossing <= seen.half_life * 2
     straight = line is not None and (_straight(line) or _straight_but_for_noise(line, seen))
-    if straight and agreed and fades:
+    if line is not None and straight and (agreed or _begins_on(line, seen)) and fades:
         return "exponential"
     if (
         line is not None
@@ -173,6 +174,16 @@ def _shape(seen: Evidence) -> DecayStatus:
     ):
         return "power_like"
     return "non_exponential"
+
+
+def _begins_on(line: Fit, seen: Evidence) -> bool:
+    """Whether the first lag is off the line by no more than the others are.
+
+    The crossing hangs on that lag alone, and is off by as much as it is.
+    """
+    part = slice(seen.window[0], seen.window[1] + 1)
+    off = np.log(seen.mean[part] / line.at(seen.profiles.lags[part]))
+    return bool(off[0] ** 2 <= STANDARD_ERRORS**2 * (off[1:] ** 2).mean())
 
 
 def _straight_but_for_noise(line: Fit, seen: Evidence) -> bool:

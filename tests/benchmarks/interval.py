@@ -59,6 +59,14 @@ def ragged(generator: np.random.Generator, count: int) -> np.ndarray:
     return found
 
 
+def few_long(generator: np.random.Generator, count: int) -> np.ndarray:
+    """Noise through a leak, of some 11 steps, so that one or two reach the oldest lags."""
+    found = noise(generator, count)
+    lengths = generator.gamma(11.0, 1.0, count).astype(int).clip(2, len(LAGS))
+    found[lengths[:, None] <= LAGS] = np.nan
+    return found
+
+
 def ragged_scales(generator: np.random.Generator, count: int) -> np.ndarray:
     """The same, of sequences whose sizes differ by factors of sqrt(e)."""
     return ragged(generator, count) * np.exp(generator.standard_normal((count, 1)) / 2)
@@ -71,6 +79,7 @@ KINDS: dict[str, Draw] = {
     "smooth noise": smooth,
     "ragged": ragged,
     "ragged, scales differ": ragged_scales,
+    "few are long": few_long,
 }
 
 

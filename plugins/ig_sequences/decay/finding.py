@@ -277,8 +277,8 @@ def _shown(evidence: Evidence) -> list[str]:
     alone = int((evidence.profiles.count[evidence.window[0] : evidence.window[1] + 1] == 1).sum())
     if alone and len(evidence.profiles.values) > 1:
         told.append(
-            f"{alone} of the fitted lags are reached by one sequence only, whose noise the "
-            "interval cannot see; burn_in leaves out the oldest"
+            f"{alone} of the fitted lags are reached by one sequence only, and count like the "
+            "others; cut the longest sequences to leave them out"
         )
     if len(evidence.fits) > 1:
         best = min(evidence.fits.values(), key=lambda fit: fit.aicc)

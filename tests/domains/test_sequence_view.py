@@ -304,3 +304,18 @@ def test_the_plot_of_faithfulness_shows_every_ranking_with_its_errors() -> None:
                 tops = [segment[1][1] for segment in error.get_segments()]
                 assert tops == pytest.approx(np.add(row.drops, row.errors))
                 assert (line.get_linestyle() == "--") == (row.ranking not in ("ig", "|ig|"))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"series": [1, 2]}, {"series": "abc"}, {"series": [["<b>"] * 2] * 2}, {"features": ["a"]},
+        {"features": 5}, {"features": [1, 2]}, {"features": {"a": 1}}, {"step": "2"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_file_tells_wrongly_is_left_out(told: dict[str, Any]) -> None:
+    shown = result([[1.0, -2.0], [0.5, 3.0]])
+    shown = replace(shown, display={**shown.display, **told})
+    assert "<b>" not in drawing(shown)
+    assert len(table(shown).rows) == 4

@@ -77,13 +77,14 @@ def grid(attribution: Attribution, steps: slice = slice(None)) -> Grid:
     whole = np.nan_to_num(values.double().numpy())
     display = attribution.display
     names = feature_names(attribution)
-    series = display.get("series")
-    known = None if series is None else np.reshape(series, whole.shape)[steps]
+    series = series_of(attribution)
+    known = None if series is None else series[steps]
     scores = whole[steps]
     width = -(-len(scores) // MOST_COLUMNS)
     order = _rows(scores)
     first, last, _ = steps.indices(len(whole))
     step = display.get("step", len(whole) - 1)
+    step = step if isinstance(step, int) else len(whole) - 1
     marked = step != len(whole) - 1 and first <= step < last
     return Grid(
         rows=[names[i] for i in order[0]] + _others(len(order[1])),
@@ -99,7 +100,19 @@ def grid(attribution: Attribution, steps: slice = slice(None)) -> Grid:
 def feature_names(attribution: Attribution) -> Sequence[str]:
     """The features by the names that they were given, or by number."""
     count = attribution.tensors["x"].shape[1]
-    return attribution.display.get("features") or [f"feature {i}" for i in range(count)]
+    given = attribution.display.get("features")
+    if isinstance(given, list) and len(given) == count:  # a file may tell anything
+        return [str(name) for name in given]
+    return [f"feature {i}" for i in range(count)]
+
+
+def series_of(attribution: Attribution) -> Float[np.ndarray, "time features"] | None:
+    """The input as the result tells it; None where it does not, or a file tells no numbers."""
+    try:
+        found = np.asarray(attribution.display["series"], dtype=float)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found if found.shape == tuple(attribution.tensors["x"].shape) else None
 
 
 def closer(attribution: Attribution) -> slice | None:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from ig_core import Attribution, Table, clean, signed
 from ig_sequences.view.figures import shortened
-from ig_sequences.view.grid import Grid, closer, feature_names, grid
+from ig_sequences.view.grid import Grid, closer, feature_names, grid, series_of
 from ig_sequences.view.pages import rendered
 
 LEFT, RIGHT, ACROSS = 128.0, 64.0, 620.0
@@ -104,8 +104,8 @@ def table(attribution: Attribution, most: int | None = None) -> Table:
     grid(attribution)
     scores = attribution.tensors["x"].double().numpy()
     names = feature_names(attribution)
-    series = attribution.display.get("series")
-    inputs = np.full(scores.shape, np.nan) if series is None else np.reshape(series, scores.shape)
+    series = series_of(attribution)
+    inputs = np.full(scores.shape, np.nan) if series is None else series
     flat = np.nan_to_num(scores).reshape(-1)
     order = np.arange(flat.size)
     if most is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -313,6 +313,8 @@ def _with_controls(methods: Sequence[str | Method]) -> dict[str, str | Method]:
 
 
 def _check_parts(parts: Sequence[float]) -> None:
+    if not isinstance(parts, Iterable):
+        raise InputError(f"parts are a list of parts of the steps (got {parts!r:.80})")
     good = [isinstance(p, (int, float)) and not isinstance(p, bool) and 0 < p <= 1 for p in parts]
     if not good or not all(good):
         raise InputError(f"parts are of the steps, above 0 and at most 1 (got {parts!r:.80})")

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ig_core import Game, Task
+from ig_core import ForwardError, Game, NonFiniteError, Task
 
 HELD = "forward fill"
 """What the second way of removing steps is called."""
@@ -23,7 +23,23 @@ def drops(
     parts: Sequence[float],
     seed: int,
 ) -> tuple[Float[np.ndarray, "removals rankings parts"], float]:
-    """The drops of one sequence, whose removals are computed together; and F(x)."""
+    """The drops of one sequence, whose removals are computed together; and F(x).
+
+    NaN where the model cannot answer for it.
+    """
+    try:
+        return _drops(task, number, rankings, parts, seed)
+    except (ForwardError, NonFiniteError):
+        return np.full((2, len(rankings), len(parts)), math.nan), math.nan
+
+
+def _drops(
+    task: Task,
+    number: int,
+    rankings: Sequence[Float[Tensor, " steps"]],
+    parts: Sequence[float],
+    seed: int,
+) -> tuple[Float[np.ndarray, "removals rankings parts"], float]:
     tops = torch.cat([_top(scores, parts, seed) for scores in rankings])
     nothing = torch.zeros(1, tops.shape[1], dtype=torch.bool)
     sets, place = torch.unique(torch.cat([nothing, tops]), dim=0, return_inverse=True)

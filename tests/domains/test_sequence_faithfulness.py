@@ -316,3 +316,18 @@ def test_what_cannot_be_measured_is_refused_by_name(
     options = {"x": noise((4, 4)), **change}
     with pytest.raises(ig.InputError, match=told):
         faithfulness(classifier, options.pop("x"), **options)
+
+
+def test_a_sequence_that_the_model_refuses_counts_for_none() -> None:
+    def picky(x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] == 2:
+            raise ValueError("two is too short")
+        return x.sum((1, 2))
+
+    x = [torch.ones(n, 1, dtype=torch.float64) for n in (4, 2, 6)]
+    with pytest.warns(ig.IGWarning, match="two is too short"):
+        found = faithfulness(picky, x, target=lambda y: y, parts=[0.5])
+    known = found.drops[0, found.rankings.index("ig"), :, 0]
+    assert known[[0, 2]].tolist() == [2.0, 3.0] and np.isnan(found.drops[:, :, 1]).all()
+    with pytest.raises(ig.InputError, match=r"a list of parts of the steps \(got 0.5\)"):
+        faithfulness(picky, x, parts=0.5)  # type: ignore[arg-type]

@@ -97,7 +97,8 @@ class Domain(ABC):
     def render(cls, attribution: Attribution, fmt: str = "text") -> str:
         """A view of one attribution as ``"text"`` or as an ``"html"`` fragment.
 
-        Of the class, so that a result that is kept does not keep the model with it.
+        Of the class, so that a result that is kept does not keep the model with it. A fragment
+        whose element has the class ``ig-wide`` takes the whole width of the benchmark's page.
         """
         card = attribution.card()
         return html.bars(card) if fmt == "html" else text.table(card)

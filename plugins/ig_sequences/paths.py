@@ -113,5 +113,9 @@ def _told(task: Task, number: int, result: Attribution) -> Attribution:
 
 
 def _with_fact(result: Attribution, fact: str, **more: list[float]) -> Attribution:
-    facts = {**result.display.get("facts", {}), "completeness": fact}
+    facts = {
+        "baseline": str(result.provenance["baseline"]),
+        **result.display.get("facts", {}),
+        "completeness": fact,
+    }
     return replace(result, display={**result.display, **more, "facts": facts})

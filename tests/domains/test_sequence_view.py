@@ -15,6 +15,7 @@ from torch import Tensor
 import ig_core as ig
 from ig_core import Attribution, Units
 from ig_sequences import faithfulness, heat_map, picture, table
+from ig_sequences.view.figures import GREY
 from ig_sequences.view.grid import MOST_COLUMNS, MOST_ROWS, closer, grid
 from ig_sequences.view.series import ACROSS, BARS, drawing
 
@@ -75,12 +76,31 @@ def test_columns_of_a_long_sequence_sum_scores_and_average_the_series() -> None:
 
 def test_the_smallest_of_many_features_share_a_row() -> None:
     scores = torch.arange(1.0, 21).repeat(3, 1)
-    found = grid(result(scores, scores))
+    found = grid(result(scores, scores, features=[f"feature {i}" for i in range(20)]))
     assert len(found.rows) == MOST_ROWS and found.rows[-1] == "5 others"
     assert found.rows[0] == "feature 5"
     assert found.features[-1] == 3 * (1 + 2 + 3 + 4 + 5)
     assert found.series is not None and np.isnan(found.series[-1]).all()
     assert found.scores.sum() == float(scores.sum())
+
+
+def test_many_features_without_names_share_one_row() -> None:
+    scores = torch.arange(1.0, 21).repeat(3, 1)
+    found = grid(result(scores, scores))
+    assert found.rows == ["20 features"] and found.scores.tolist() == [[210.0] * 3]
+
+
+def test_times_are_the_labels_of_steps_and_a_column_of_the_table() -> None:
+    shown = result([[1.0], [-2.0]], [[0.1], [0.25]], times=[0.5, 3.25])
+    assert grid(shown).columns == ["0.5", "3.25"]
+    assert "labelled by their times" in drawing(shown)
+    assert table(shown).to_csv().splitlines() == [
+        "step,time,feature,input,attribution",
+        "t=0,0.5,feature 0,0.1,1.0",
+        "t=1,3.25,feature 0,0.25,-2.0",
+    ]
+    named = result([[1.0], [-2.0]], times=[0.5, 3.25], labels=["May", "June"])
+    assert grid(named).columns == ["May", "June"]
 
 
 @pytest.mark.parametrize(("step", "marked"), [(2, 2), (9, None), (None, None)])
@@ -303,7 +323,7 @@ def test_the_plot_of_faithfulness_shows_every_ranking_with_its_errors() -> None:
                 assert line.get_data()[1].tolist() == pytest.approx(row.drops)
                 tops = [segment[1][1] for segment in error.get_segments()]
                 assert tops == pytest.approx(np.add(row.drops, row.errors))
-                assert (line.get_linestyle() == "--") == (row.ranking not in ("ig", "|ig|"))
+                assert (line.get_color() == GREY) == (row.ranking not in ("ig", "|ig|"))
 
 
 @pytest.mark.parametrize(
@@ -311,6 +331,7 @@ def test_the_plot_of_faithfulness_shows_every_ranking_with_its_errors() -> None:
     [
         {"series": [1, 2]}, {"series": "abc"}, {"series": [["<b>"] * 2] * 2}, {"features": ["a"]},
         {"features": 5}, {"features": [1, 2]}, {"features": {"a": 1}}, {"step": "2"},
+        {"times": "12"}, {"times": [1.0]}, {"times": ["<b>", 2]},
     ],
     ids=str,
 )  # fmt: skip

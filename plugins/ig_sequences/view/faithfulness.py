@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ig_core import new_figure
 from ig_sequences.view.figures import GREY, label
@@ -12,34 +12,39 @@ if TYPE_CHECKING:
 
     from ig_sequences.faithfulness import Faithfulness
 
-MARKS = "osD^vP*X"
-"""Marks that tell rankings apart without their colours."""
+MARKS = "os^D*XP<>"
+"""Marks that tell methods apart without their colours."""
+
+CONTROLS = (("D", "--"), ("x", "-."), ("+", ":"), ("1", (0, (1, 3))))
+"""Marks and lines of the controls, all of one grey."""
 
 
 def faithfulness(found: Faithfulness, controls: tuple[str, ...]) -> Figure:
     """Mean drops with their standard errors by the part that is removed, one panel a removal."""
-    figure = new_figure(4.2 * len(found.removals), 3.8)
+    figure = new_figure(1.2 + 4.2 * len(found.removals), 3.8)
     panels = figure.subplots(1, len(found.removals), sharey=True, squeeze=False)[0]
     across = [100 * part for part in found.parts]
     for axes, removed in zip(panels, found.removals, strict=True):
         rows = [row for row in found.rows if row.removed == removed]
         for number, row in enumerate(rows):
-            control = {"color": GREY, "linestyle": "--"} if row.ranking in controls else {}
+            style: dict[str, Any] = {"marker": MARKS[number % len(MARKS)]}
+            if row.ranking in controls:
+                mark, line = CONTROLS[controls.index(row.ranking) % len(CONTROLS)]
+                style = {"marker": mark, "linestyle": line, "color": GREY}
             axes.errorbar(
                 across,
                 row.drops,
                 row.errors,
-                marker=MARKS[number % len(MARKS)],
-                markersize=5,
+                markersize=6,
                 linewidth=1.4,
                 capsize=2,
                 label=label(row.ranking),
-                **control,
+                **style,
             )
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set_title(f"removed: {label(removed)}", fontsize=9)
         axes.set_xlabel("% of the steps")
         axes.grid(alpha=0.25)
     panels[0].set_ylabel(f"drop of {label(found.explained)}")
-    panels[-1].legend(fontsize=8)
+    figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     return figure

@@ -81,14 +81,14 @@ def grid(attribution: Attribution, steps: slice = slice(None)) -> Grid:
     known = None if series is None else series[steps]
     scores = whole[steps]
     width = -(-len(scores) // MOST_COLUMNS)
-    order = _rows(scores)
+    order = _rows(scores, bool(display.get("features")))
     first, last, _ = steps.indices(len(whole))
     step = display.get("step", len(whole) - 1)
     step = step if isinstance(step, int) else len(whole) - 1
     marked = step != len(whole) - 1 and first <= step < last
     return Grid(
-        rows=[names[i] for i in order[0]] + _others(len(order[1])),
-        columns=_labels(attribution.units.labels[steps], width),
+        rows=[names[i] for i in order[0]] + _others(*map(len, order)),
+        columns=_labels(step_labels(attribution)[steps], width),
         scores=_together(_binned(scores, width, np.add), order),
         series=None if known is None else _drawn(known, width, order),
         per_column=width,
@@ -115,6 +115,23 @@ def series_of(attribution: Attribution) -> Float[np.ndarray, "time features"] | 
     return found if found.shape == tuple(attribution.tensors["x"].shape) else None
 
 
+def step_labels(attribution: Attribution) -> Sequence[str]:
+    """The steps by their times where these are known, or else by the labels of the units."""
+    times = times_of(attribution)
+    labels = attribution.units.labels
+    counted = all(label == f"t={t}" for t, label in enumerate(labels))
+    return [f"{time:.6g}" for time in times] if times is not None and counted else labels
+
+
+def times_of(attribution: Attribution) -> list[float] | None:
+    """When each step was; None where it is not known, or a file tells no numbers."""
+    try:
+        found = np.asarray(attribution.display["times"], dtype=float)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found.tolist() if found.shape == (len(attribution.units),) else None
+
+
 def closer(attribution: Attribution) -> slice | None:
     """The fewest steps in a row that hold nearly everything, if they are few."""
     sizes = np.nan_to_num(attribution.tensors["x"].double().abs().sum(1).numpy())
@@ -129,18 +146,23 @@ def closer(attribution: Attribution) -> slice | None:
     return slice(start, stop) if stop - start <= CLOSER * len(sizes) else None
 
 
-def _rows(scores: Float[np.ndarray, "time features"]) -> tuple[list[int], list[int]]:
-    """The features with rows of their own, in the model's order, and the others."""
+def _rows(scores: Float[np.ndarray, "time features"], named: bool) -> tuple[list[int], list[int]]:
+    """The features with rows of their own, in the model's order, and the others.
+
+    Many features without names, such as those of an embedding, say nothing one by one.
+    """
     count = scores.shape[1]
     if count <= MOST_ROWS:
         return list(range(count)), []
+    if not named:
+        return [], list(range(count))
     large = np.argsort(-np.abs(scores).sum(0), kind="stable")[: MOST_ROWS - 1]
     own = sorted(large.tolist())
     return own, sorted(set(range(count)) - set(own))
 
 
-def _others(count: int) -> list[str]:
-    return [f"{count} others"] if count else []
+def _others(own: int, others: int) -> list[str]:
+    return [f"{others} {'others' if own else 'features'}"] if others else []
 
 
 def _labels(labels: Sequence[str], width: int) -> list[str]:

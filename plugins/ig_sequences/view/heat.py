@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-MOST_TICKS = 12
-"""Labels of steps at most."""
+MOST_TICK_LETTERS = 84
+"""Letters of all labels of steps together, at most."""
 
 MOST_LETTERS = 20
 """Of a label, or it would be drawn over half of the picture."""
@@ -62,9 +62,9 @@ def heat_map(attribution: Attribution, steps: slice = slice(None)) -> Figure:
         f"{attribution.status}",
         fontsize=9,
     )
-    places = np.unique(np.linspace(0, len(found.columns) - 1, MOST_TICKS).round().astype(int))
-    ticks = [label(found.columns[i].split(" to ")[0], MOST_LETTERS) for i in places]
-    every[-1].set_xticks(places, ticks)
+    firsts = [label(column.split(" to ")[0], MOST_LETTERS) for column in found.columns]
+    apart = -(-len(firsts) * (max(map(len, firsts)) + 2) // MOST_TICK_LETTERS)
+    every[-1].set_xticks(range(0, len(firsts), apart), firsts[::apart])
     if found.per_column > 1:
         every[-1].set_xlabel(f"each column is {found.per_column} {found.kind}s", fontsize=8)
     return figure

@@ -10,7 +10,15 @@ from jaxtyping import Float
 
 from ig_core import Attribution, Table, clean, signed
 from ig_sequences.view.figures import shortened
-from ig_sequences.view.grid import Grid, closer, feature_names, grid, series_of
+from ig_sequences.view.grid import (
+    Grid,
+    closer,
+    feature_names,
+    grid,
+    series_of,
+    step_labels,
+    times_of,
+)
 from ig_sequences.view.pages import rendered
 
 LEFT, RIGHT, ACROSS = 128.0, 64.0, 620.0
@@ -45,6 +53,7 @@ def drawing(attribution: Attribution) -> str:
         picture=whole if near is None else _drawn(grid(attribution, near)),
         whole=None if near is None else whole,
         kind=attribution.units.kind,
+        timed=step_labels(attribution) is not attribution.units.labels,
         largest=table(attribution, MOST_TOLD),
         facts=attribution.card().facts or {},
     )
@@ -112,11 +121,16 @@ def table(attribution: Attribution, most: int | None = None) -> Table:
         order = np.argsort(-np.abs(flat), kind="stable")[:most]
         order = order[flat[order] != 0]
     steps, columns = np.divmod(order, scores.shape[1])
+    times = times_of(attribution)
+    told: list[list[str | float]] = [[label] for label in attribution.units.labels]
+    for step, time in enumerate(times or ()):
+        told[step].append(time)
     rows = [
-        [attribution.units.labels[t], names[f], float(inputs[t, f]), float(scores[t, f])]
+        [*told[t], names[f], float(inputs[t, f]), float(scores[t, f])]
         for t, f in zip(steps.tolist(), columns.tolist(), strict=True)
     ]
-    return Table([attribution.units.kind, "feature", "input", "attribution"], rows)
+    first = [attribution.units.kind, *([] if times is None else ["time"])]
+    return Table([*first, "feature", "input", "attribution"], rows)
 
 
 def _heights(rows: int) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from ig_core import InputError, Selector, pick
+from ig_core import InputError, OutputError, Selector, pick
 from ig_sequences.readout import Readout, unpacked
 
 STATES = ("hx", "h0", "h_0", "hidden", "state", "initial_state")
@@ -73,6 +73,7 @@ class Call:
         packed: bool,
         output: Selector,
         shared: Mapping[str, Any],
+        doubted: Collection[str] = (),
     ) -> None:
         self.model = model
         self.readout = readout
@@ -87,16 +88,20 @@ class Call:
         self.bare = isinstance(model, nn.RNNBase)
         self.by_length = lengths_name is None and not packed
         self.looked = self.apart = False
+        self.doubted = sorted(set(doubted))
+        """Parts that read time first, in a model of which nobody said that it does."""
+        self.mixes: bool | None = None
 
     def look_again(self, apart: bool) -> None:
         """In the next pass with several lengths, see once more what padding does.
 
         With ``apart`` there is none, because that costs less.
         """
-        self.looked, self.apart = False, apart
+        self.looked, self.apart, self.mixes = False, apart, None
 
     def __call__(self, given: Given) -> tuple[list[Tensor], Int[Tensor, " rows"]]:
         """The explained outputs in parts, and where in the joined parts each row is."""
+        self._refuse_mixed(given)
         order = torch.arange(len(given.lengths))
         alike = bool((given.lengths == given.lengths[0]).all())
         if not (self.looked or alike or self.by_length or self.apart or self.bare):
@@ -117,6 +122,42 @@ class Call:
     def ignores_lengths(self) -> bool:
         """Whether the model was told lengths, and answered from its padding all the same."""
         return self.by_length and (self.lengths_name is not None or self.packed)
+
+    def _refuse_mixed(self, given: Given) -> None:
+        """Refuse a model that goes over the batch as if that were time, in every pass of a call.
+
+        Raises:
+            InputError: a part reads time first, and a row changes with what stands before it.
+        """
+        if self.mixes is None:
+            self.mixes = bool(self.doubted) and self._before_shows(given)
+        if self.mixes:
+            parts = " and ".join(self.doubted)
+            raise InputError(
+                f"the sequences of a batch change each other's outputs: the model's {parts} "
+                f"{'reads' if len(self.doubted) == 1 else 'read'} (time, batch, features), as "
+                "batch_first=False has it, and gets (batch, time, features). Say axes='tnf' if the "
+                "whole model reads time first, or make it with batch_first=True; axes='ntf' says "
+                "that it is right as it is"
+            )
+
+    @torch.no_grad()
+    def _before_shows(self, given: Given) -> bool:
+        """Whether the last row gives something else alone than behind another one."""
+        last = len(given.lengths) - 1
+        two = given.part(torch.tensor([last, last]))
+        other = torch.stack([two.x[0] + 1, two.x[1]])
+        try:
+            alone = self._run(given.part(torch.tensor([last])))[0]
+            behind = self._run(replace(two, x=other))[1]
+        except OutputError:
+            raise  # it may be read in the wrong order as well, and says so
+        except Exception:
+            return False  # a model that raises is judged where it is asked for its answer
+        if alone.shape != behind.shape or not alone.is_floating_point() or not alone.numel():
+            return False
+        most = max(torch.finfo(v.dtype).eps for v in (given.x, alone)) ** (2 / 3)
+        return bool((alone - behind).abs().max() > most * alone.abs().max())
 
     def _run(self, given: Given) -> Float[Tensor, "rows ..."]:
         """One pass of the model over all rows."""

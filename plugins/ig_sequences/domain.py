@@ -35,6 +35,7 @@ from ig_sequences.recurrent import (
     on_cuda,
     recurrent_in,
     room_of,
+    time_first_in,
     unpacked_where_alike,
     widths_checked,
     without_cudnn,
@@ -93,7 +94,8 @@ class SequenceDomain(Domain):
             reads them: ``"ntf"`` for batch-first, ``"tnf"`` for time-first, ``"nft"`` for
             convolutions, ``"nt"`` or ``"tn"`` if a step is a single number. Sequences are given in
             this order too, single ones without n. Found from ``batch_first`` of a bare RNN, and
-            ``"ntf"`` for other models.
+            ``"ntf"`` for other models; one that then goes over the batch as if that were time, as
+            parts with ``batch_first=False`` do, is noticed and refused.
         lengths: ``(batch,)`` true lengths of a padded tensor.
         lengths_name: the model's parameter for lengths, used if its ``forward`` has it.
         times: ``(batch, time)`` (in the order of ``axes``), or a list of ``(time,)``: when each
@@ -174,6 +176,7 @@ class SequenceDomain(Domain):
             packed=self.packed,
             output=output,
             shared=self.shared,
+            doubted=time_first_in(self.modules()) if axes is None and not bare else (),
         )
         self.both_ends = self.step == "last" and bare and output is None and model.bidirectional
         room = room_of(self.modules())

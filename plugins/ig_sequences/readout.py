@@ -147,8 +147,10 @@ class Readout:
             return outputs.transpose(0, 1)
         if outputs.dim() == 0 or len(outputs) != rows:
             raise OutputError(
-                f"the model must give one output per sequence, here {rows} "
-                f"(got shape {tuple(outputs.shape)})"
+                f"the model must give one output per sequence, here {rows} sequences in a pass "
+                f"(got shape {tuple(outputs.shape)}); it was read with axes={self.axes!r}: say "
+                "axes='tnf' for a model that reads (time, batch, features), axes='nft' for "
+                "(batch, features, time)"
             )
         return outputs
 

@@ -55,6 +55,16 @@ def recurrent_in(modules: Iterable[nn.Module]) -> list[nn.RNNBase]:
     return [m for root in modules for m in root.modules() if isinstance(m, nn.RNNBase)]
 
 
+def time_first_in(modules: Iterable[nn.Module]) -> list[str]:
+    """The kinds of modules, among these and what they hold, that read time before the batch.
+
+    Torch makes them so unless it is told otherwise.
+    """
+    kinds = (nn.RNNBase, nn.MultiheadAttention)
+    found = [m for root in modules for m in root.modules() if isinstance(m, kinds)]
+    return [type(m).__name__ for m in found if not m.batch_first]
+
+
 @contextmanager
 def widths_checked(recurrent: Iterable[nn.RNNBase]) -> Iterator[None]:
     """Inside, an input of another width than a module's is refused before torch reads it.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import ig_core as ig
+from ig_sequences import attribution_decay
 from ig_sequences.states import forgetful
 
 LENGTHS = (6, 2, 9)
@@ -384,11 +385,53 @@ def test_a_model_that_heeds_its_lengths_runs_once_more_and_then_all_at_once() ->
 
 
 def test_rows_that_mix_are_run_one_by_one() -> None:
-    found = explain(Of(lambda h: h[:, -1], batch_first=False), ragged(), **NODES)
+    model = Of(lambda h: h[:, -1] + h[:, -1].mean(0))
+    found = explain(model, ragged(), **NODES)
     for x, result in zip(ragged(), found, strict=True):
-        alone = explain(Of(lambda h: h[:, -1], batch_first=False), x, **NODES)
+        alone = explain(model, x, **NODES)
         assert torch.allclose(result.values, alone.values, rtol=0, atol=1e-15)
         assert "rows of this model do not share a batch" in result.reason
+
+
+@pytest.mark.parametrize("raw", [torch.randn(6, 20, 3, dtype=F64), ragged(), ragged()[0]])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_recurrence_that_goes_over_the_batch_is_refused(raw: Any, bidirectional: bool) -> None:
+    model = Of(lambda h: h, batch_first=False, bidirectional=bidirectional)
+    told = r"change each other's outputs: the model's GRU reads \(time, batch, features\).*'tnf'"
+    refused(told + ".*batch_first=True", model, raw, step="last")
+    with pytest.raises(ig.InputError, match=told):
+        attribution_decay(model, raw, target=0, step="last")
+
+
+def test_attention_over_the_batch_is_refused() -> None:
+    layer = nn.TransformerEncoderLayer(3, 1, 4).double()
+    refused("MultiheadAttention reads.*axes='tnf'", layer, ragged(), step="last")
+    right = nn.TransformerEncoderLayer(3, 1, 4, batch_first=True).double()
+    [found] = explain(right, [ragged()[0]], step="last", baseline=ragged()[0].flip(0))
+    assert found.status == "converged" and found.reason == ""
+
+
+def test_a_time_first_part_that_gets_time_first_is_right() -> None:
+    class Turns(Of):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x.transpose(0, 1))[0].transpose(0, 1)
+
+    kinds = Turns(None, batch_first=False), Of(lambda h: h), Of(lambda h: h, batch_first=False)
+    turned, plain = (
+        explain(kinds[0], ragged(), step="last"),
+        explain(kinds[1], ragged(), step="last"),
+    )
+    first = explain(kinds[2], ragged(), step="last", axes="tnf")
+    for a, b, c in zip(turned, plain, first, strict=True):
+        assert torch.allclose(a.values, b.values, rtol=0, atol=1e-14)
+        assert torch.allclose(a.values, c.values, rtol=0, atol=1e-14)
+        assert a.reason == ""
+
+
+def test_a_model_that_gives_the_last_state_of_another_order_names_the_axes() -> None:
+    told = r"one output per sequence, here \d+ sequences in a pass \(got shape \(20, 5\)\).*'tnf'"
+    model = Of(lambda h: h[-1], batch_first=False)
+    refused(told, model, torch.randn(6, 20, 3, dtype=F64), ig.OutputError)
 
 
 class Stateful(nn.Module):

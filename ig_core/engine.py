@@ -489,7 +489,7 @@ class _Window:
     def _place(self, request: Request, row: Int[Tensor, " 1"]) -> str:
         leg = int(request.leg[row])
         legs = (self.owner == self.owner[leg]).nonzero().view(-1).tolist()
-        which = f" of leg {legs.index(leg) + 1} of {len(legs)}" if len(legs) > 1 else ""
+        which = f" of leg {legs.index(leg) + 1} of {len(legs)}" if len(legs) > 1 else " of the path"
         return f"t = {float(request.t[row]):.4g}{which}"
 
     def _blame_gradient(self, path: int, goal: Goal, why: str) -> None:

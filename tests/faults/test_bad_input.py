@@ -657,7 +657,7 @@ def test_a_model_that_raises_for_one_example_costs_that_example() -> None:
     with pytest.warns(ig.IGWarning, match="1 of 2 examples failed: the model raised ValueError"):
         failed, fine = ig.attribute(picky, X)
     assert failed.status == "failed"
-    assert re.search(r"at t = 0\.\d+: I do not like that one", failed.reason)
+    assert re.search(r"at t = 0\.\d+ of the path: I do not like that one", failed.reason)
     assert isinstance(failed.cause, ig.ForwardError)
     assert isinstance(failed.cause.__cause__, ValueError)
     torch.testing.assert_close(fine.values, X[1] ** 3)
@@ -669,7 +669,7 @@ def test_a_model_that_always_raises_is_an_error_with_its_cause() -> None:
     def broken(x: Tensor) -> Tensor:
         raise KeyError("weights")
 
-    error = refused(ig.ForwardError, "raised KeyError at t = 0", "weights", model=broken)
+    error = refused(ig.ForwardError, "raised KeyError at t = 0 of the path", "weights", model=broken)
     assert isinstance(error.__cause__, KeyError)
 
 

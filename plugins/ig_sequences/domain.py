@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from ig_core import (
     Attribution,
     Domain,
     Example,
+    IGWarning,
     InputError,
     Layout,
     Pad,
@@ -68,7 +70,9 @@ class SequenceDomain(Domain):
     tensors and model have these dimensions. Values are always ``(time, features)``, and baselines
     are given like that.
 
-    No answer ever comes from padding. The model gets ``(rows, time, features)``, padded with zeros
+    No answer ever comes from padding of which the call knows: ``lengths`` says what is padding in
+    a tensor. One whose sequences end in unlike numbers of zero steps is read as it is, and its
+    results say so in ``reason``. The model gets ``(rows, time, features)``, padded with zeros
     at the end, and the true lengths (int64, on the CPU, as ``pack_padded_sequence`` wants them) if
     it has a parameter for them; a bare ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` gets a
     ``PackedSequence``. Any other model runs once per distinct length, on rows cut to that length;
@@ -149,6 +153,8 @@ class SequenceDomain(Domain):
         super().__init__(model)
         self.batch: tuple[Tensor, ...] = ()
         """All sequences of the present call, each (time, features), for baselines made of them."""
+        self.doubt = ""
+        """What is to be said of how the present call's sequences were given."""
         self._of_batch: dict[Callable[[Sequence[Tensor]], Tensor], Tensor] = {}
         bare = isinstance(model, nn.RNNBase)
         self.axes = _axes(model, axes)
@@ -205,6 +211,10 @@ class SequenceDomain(Domain):
         parts, batch = self._parts(raw)
         self.batch, self._of_batch = tuple(part.x for part in parts), {}
         self.call.look_again(apart=faster_apart(self.modules()))
+        self.doubt = given.padded_with_zeros(self.batch) if self._padded(raw) else ""
+        if self.doubt and self.call.lengths_name is not None:
+            told = f"{self.doubt}: this model has a parameter {self.call.lengths_name!r} for them"
+            warnings.warn(told, IGWarning, stacklevel=3)
         return parts if batch else None
 
     def encode(self, raw: Any, target: Target = None) -> Example:
@@ -254,7 +264,7 @@ class SequenceDomain(Domain):
         return rows.select(parts[0]) if len(parts) == 1 else select(rows, parts, order)
 
     def finish(self, task: Task, results: Sequence[Attribution]) -> Sequence[Attribution]:
-        """The results, with what views show of the input, and a note where lengths were ignored."""
+        """The results, with what views show of the input, and notes on padding that was read."""
         told = (
             "the model is given lengths, yet padding changed its answer: each length was run apart"
             if self.call.ignores_lengths
@@ -270,7 +280,9 @@ class SequenceDomain(Domain):
             display["moved"] = torch.stack(moved).mean(0).tolist()
             if x.numel() <= MOST_SHOWN:
                 display["series"] = x.tolist()
-            reason = "; ".join(filter(None, (result.reason, told)))
+            if self.doubt:
+                display["doubt"] = self.doubt
+            reason = "; ".join(filter(None, (result.reason, told, self.doubt)))
             done.append(replace(result, display=display, reason=reason))
         return done
 
@@ -330,6 +342,12 @@ class SequenceDomain(Domain):
         except Exception as error:  # the user's own code may raise anything
             told = f"{type(error).__name__}: {error}"
             raise InputError(f"labels must give the names of the steps ({told})") from error
+
+    def _padded(self, raw: Any) -> bool:
+        """Whether sequences came as one tensor, and nobody said how long they are."""
+        raw = given.tensor(raw)
+        several = isinstance(raw, Tensor) and raw.dim() == len(self.axes) and not raw.is_nested
+        return several and self.lengths is None
 
     def _parts(self, raw: Any, alone: bool = False) -> tuple[list[_Part], bool]:
         """Every sequence with what belongs to it, and whether they are a batch."""

@@ -79,6 +79,26 @@ def sequences(raw: Any, axes: str, lengths: Any = None) -> tuple[list[Steps], bo
     return [x[:n] for x, n in zip(each, true, strict=True)], True
 
 
+def padded_with_zeros(found: Sequence[Steps]) -> str:
+    """What is to be said of sequences from one tensor that end in zeros, as padded ones do.
+
+    Zeros that come in longer runs before the end are data, and so are those that all have.
+    """
+    ends, inner = [], 0
+    for x in found:
+        filled = (x != 0).any(1).nonzero().view(-1)
+        if len(filled):  # else it would have no step at all
+            ends.append(len(x) - 1 - int(filled[-1]))
+            inner = max(inner, int(filled[0]), *(filled.diff() - 1).tolist())
+    if len(set(ends)) < 2 or max(ends) <= inner:
+        return ""
+    return (
+        f"{sum(map(bool, ends))} of {len(found)} sequences end in steps of nothing but zeros (up "
+        f"to {max(ends)} of {len(found[0])}), which were read as data; if they are padding, pass "
+        "the true lengths=[...]"
+    )
+
+
 def checked_lengths(lengths: Any, count: int, time: int) -> list[int]:
     """The true lengths of padded sequences.
 

@@ -143,6 +143,33 @@ def test_lengths_belong_to_a_padded_tensor(raw: Any) -> None:
     refused("lengths belong to one padded", Last(), raw, lengths=[1, 2, 3])
 
 
+def padded() -> Tensor:
+    return nn.utils.rnn.pad_sequence(ragged(), batch_first=True)
+
+
+@pytest.mark.parametrize("given", [padded(), padded().numpy()], ids=["tensor", "array"])
+def test_zeros_at_the_end_that_may_be_padding_are_told(given: Any) -> None:
+    told = r"2 of 3 sequences end in steps of nothing but zeros \(up to 7 of 9\).*lengths=\[...\]"
+    for found in explain(Of(lambda h: h[:, -1]), given, **NODES):
+        assert re.search(told, found.reason)
+    decay = attribution_decay(Of(lambda h: h[:, -1]), given, target=0)
+    assert any(re.search(told, note) for note in decay.notes)
+    with pytest.warns(ig.IGWarning, match=told + ": this model has a parameter 'lengths'"):
+        explain(Last(), given, **NODES)
+
+
+def test_zeros_that_are_no_padding_are_not_told() -> None:
+    spikes = torch.zeros(2, 9, 3, dtype=F64)
+    spikes[0, 8], spikes[0, 1], spikes[1, 5] = 1.0, 1.0, 1.0
+    ended = torch.ones(2, 9, 3, dtype=F64)
+    ended[:, 7:] = 0.0
+    for given in (spikes, ended, torch.ones(2, 9, 3, dtype=F64)):
+        assert all(a.reason == "" for a in explain(Of(lambda h: h[:, -1]), given, **NODES))
+    known = explain(Of(lambda h: h[:, -1]), padded(), lengths=LENGTHS, **NODES)
+    assert all(a.reason == "" for a in known)
+    assert all(a.reason == "" for a in explain(Of(lambda h: h[:, -1]), list(padded()), **NODES))
+
+
 # -- times --------------------------------------------------------------------------------------
 
 

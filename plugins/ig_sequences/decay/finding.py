@@ -295,7 +295,7 @@ def _remarks(
     attributions: Sequence[Attribution], used: Sequence[Attribution], both: bool
 ) -> list[str]:
     """What these attributions say of every lag in them."""
-    told = []
+    told = sorted({str(a.display["doubt"]) for a in attributions if a.display.get("doubt")})
     missed = [a for a in attributions if a.status == "budget"]
     if missed:
         worst = max(missed, key=_relative)

@@ -157,8 +157,8 @@ def sweep(
         parameter: what the values are called.
         theory: what the measure should be at a value; where it divides by zero, say, none is known.
         measure: the number of a :class:`Decay` that is swept: ``"half_life"``, ``"crossing"``,
-            ``"half_mass"``, ``"mean_lag"``, ``"peak_lag"``, ``"after_peak"``, ``"r2"`` or
-            ``"bow"``.
+            ``"half_mass"``, ``"mean_lag"``, ``"peak_lag"``, ``"after_peak"``, ``"per_moved"``,
+            ``"r2"`` or ``"bow"``.
         progress: True for a bar over the values, or a function that each call of
             :func:`ig_core.attribute` tells its progress.
         **options: of :func:`attribution_decay`.

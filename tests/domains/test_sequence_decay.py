@@ -348,6 +348,34 @@ def test_a_target_that_may_name_a_step_is_told() -> None:
     assert by_step.half_life == pytest.approx(1.0) and by_step.notes == ()
 
 
+@pytest.mark.parametrize(("power", "change"), [(3.0, "grow"), (-1.0, "shrink")])
+def test_inputs_that_change_along_time_are_told_from_the_memory(power: float, change: str) -> None:
+    """Amplitudes that rise as exp(power t / T) shorten the half-life of a, and not of a / |x|."""
+    x = torch.randn(32, 60, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sizes = torch.exp(torch.linspace(-power, 0, 60, dtype=torch.float64))
+    found = from_zero(LeakyIntegrator(0.95), x * sizes[:, None])
+    rate = -math.log(0.95) + power / 59
+    assert found.half_life == pytest.approx(math.log(2) / rate, rel=0.06)
+    assert found.per_moved == pytest.approx(math.log(0.5) / math.log(0.95), rel=1e-6)
+    [note] = [note for note in found.notes if "inputs themselves" in note]
+    factor = float(note.split("factor of ")[1].split()[0])
+    assert f"{change} along time" in note and "half-life of a / |x - x'| is 13.5" in note
+    assert factor == pytest.approx(math.exp(abs(power)), rel=0.4)
+    model = from_zero(LeakyIntegrator(0.95), x * sizes[:, None], normalise="input")
+    assert model.half_life == pytest.approx(found.per_moved) and model.notes == ()
+    usual = from_zero(LeakyIntegrator(0.95), x)
+    assert not any("|x - x'|" in note for note in usual.notes)
+    rows = {row[0]: row[1] for row in found.summary().rows}
+    assert rows["per moved"] == found.to_dict()["per_moved"] == found.per_moved
+
+
+def test_random_walks_are_told_from_the_memory() -> None:
+    x = torch.randn(32, 60, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = attribution_decay(LeakyIntegrator(0.8), x.cumsum(1))
+    assert found.interval[1] < found.per_moved == pytest.approx(3.1063, abs=1e-4)
+    assert any("a / |x - x'| is 3.11" in note for note in found.notes)
+
+
 def test_the_analysis_is_registered_and_finds_the_same() -> None:
     found = ig.plugins().find("analysis", "attribution-decay", "sequences")
     assert found is AttributionDecay

@@ -28,7 +28,7 @@ from ig_sequences.decay.profile import (
     units_of,
 )
 from ig_sequences.decay.result import Decay
-from ig_sequences.decay.slope import FLOOR, half_lives, rates, window
+from ig_sequences.decay.slope import FLOOR, half_life_of, half_lives, rates, window
 from ig_sequences.decay.status import (
     FEWEST_LAGS,
     Evidence,
@@ -40,6 +40,9 @@ from ig_sequences.decay.status import (
 MOST_DRAWS = 100_000
 """An interval needs no more."""
 
+CLEARLY = 1.05
+"""A half-life beyond the interval by this factor is another one."""
+
 Normalise = Literal["input", "sequence"] | None
 
 
@@ -49,7 +52,9 @@ class Side:
 
     amounts: Profiles
     sensitivity: Profiles
+    moved: Profiles
     jacobian: Profiles | None
+    future: bool
 
     @property
     def reach(self) -> float:
@@ -183,12 +188,15 @@ def _side(
             amount / (total or math.nan) for amount, total in zip(amounts, sums, strict=True)
         ]
     known = [] if gradients is None else [gradients[i] for i in chosen]
+    distances = table(shifts)
     return Side(
-        amounts=_moving(table(ratios if normalise == "input" else amounts), table(shifts)),
+        amounts=_moving(table(ratios if normalise == "input" else amounts), distances),
         sensitivity=table(ratios),
+        moved=distances,
         jacobian=table([one.of(_gradient(a)) for one, a in zip(own, known, strict=True)])
         if known
         else None,
+        future=future,
     )
 
 
@@ -235,6 +243,9 @@ def _decay(
         fits=fits,
     )
     jacobian = side.jacobian
+    sensitivity = side.sensitivity.mean()
+    per_input = half_life_of(own[usable], sensitivity[known][usable])
+    fall = _fall(own[usable], side.moved.mean()[known][usable])
     return Decay(
         half_life=half_life,
         interval=limits,
@@ -245,7 +256,7 @@ def _decay(
         count=amounts.count,
         geometric=amounts.geometric(),
         quartiles=amounts.quartiles(),
-        sensitivity=side.sensitivity.mean(),
+        sensitivity=sensitivity,
         jacobian=None if jacobian is None else jacobian.mean(),
         window=(int(known[first]), int(known[last])),
         r2=float(r2[0]),
@@ -255,10 +266,38 @@ def _decay(
         mean_lag=measures.mean_lag(own, mean),
         peak_lag=float(own[mean.argmax()]),
         after_peak=measures.after_peak(own, mean, (first, last), FEWEST_LAGS),
+        per_moved=per_input,
         fits=fits,
         sequences=len(amounts.values),
-        notes=tuple(_shown(evidence)),
+        notes=(*_of_inputs(half_life, limits, per_input, fall, side.future), *_shown(evidence)),
     )
+
+
+def _fall(lags: Lags, moved: Lags) -> float:
+    """By how much abs(x - x') falls over these lags, by the slope of its logarithm."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(rates(lags, moved[None])[0][0] * (lags[-1] - lags[0])))
+
+
+def _of_inputs(
+    half_life: float, limits: tuple[float, float], per_moved: float, fall: float, future: bool
+) -> list[str]:
+    """Whether the inputs, and not the model, fade: the attribution holds their own size."""
+    low, high = (half_life if math.isnan(end) else end for end in limits)
+    if math.isnan(low) or low / CLEARLY <= per_moved <= high * CLEARLY or math.isnan(per_moved):
+        return []
+    model = f"half-life of a / |x - x'| is {per_moved:.3g}"
+    # What grows along time falls with the lag into the past, and rises with that into the future.
+    factor = max(fall, 1 / fall) if fall > 0 else 1.0
+    if factor > CLEARLY and (fall > 1) == (per_moved > high):
+        word = "shrink" if (fall < 1) != future else "grow"
+        change = f"{word} along time, by a factor of {factor:.3g} over the fitted lags"
+    else:
+        return [f"{model}, unlike that of a: the model answers otherwise to larger inputs"]
+    return [
+        f"the inputs themselves {change}, and a(k) holds that; {model}: use normalise='input' for "
+        "the model's part"
+    ]
 
 
 def _shown(evidence: Evidence) -> list[str]:

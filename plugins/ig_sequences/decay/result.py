@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,8 @@ from ig_sequences.decay.profile import Lags, Unit
 from ig_sequences.decay.status import FEW_SEQUENCES, MEANING, DecayStatus
 
 NUMBERS = (
-    "half_life", "crossing", "half_mass", "mean_lag", "peak_lag", "after_peak", "r2", "bow",
+    "half_life", "crossing", "half_mass", "mean_lag", "peak_lag", "after_peak", "per_moved", "r2",
+    "bow",
 )  # fmt: skip
 """The measures that are one number each."""
 
@@ -41,11 +43,12 @@ class Decay:
 
     Beside it stand measures without a model: ``crossing``, the lag where a(k), made to fall by
     isotonic regression, is down to half (infinite if it never is); ``half_mass``, the width of the
-    nearest steps that hold half of the attribution; ``mean_lag``; ``peak_lag``; and
-    ``after_peak``, the half-life by the slope from the peak on. ``geometric`` and ``quartiles``
-    are of the same numbers as the mean, ``sensitivity`` is the mean of a(k) / abs(x - x') (NaN
-    where x is x'), and ``jacobian`` that of the sum over features of abs(dF/dx) at x. ``fits`` are
-    curves through the window.
+    nearest steps that hold half of the attribution; ``mean_lag``; ``peak_lag``; ``after_peak``,
+    the half-life by the slope from the peak on; and ``per_moved``, that of ``sensitivity`` over
+    the same lags, which inputs that grow or shrink along time leave as it is. ``geometric`` and
+    ``quartiles`` are of the same numbers as the mean, ``sensitivity`` is the mean of
+    a(k) / abs(x - x') (NaN where x is x'), and ``jacobian`` that of the sum over features of
+    abs(dF/dx) at x. ``fits`` are curves through the window.
 
     A model that reads both ways and explains a middle step has two sides: this is the past, and
     ``future`` the other. Crossing and half-mass count from the first lag of the side, which is
@@ -71,6 +74,7 @@ class Decay:
     mean_lag: float
     peak_lag: float
     after_peak: float
+    per_moved: float = math.nan
     fits: Mapping[str, Fit] = field(default_factory=dict)
     sequences: int
     left_out: int = 0
@@ -99,6 +103,7 @@ class Decay:
             ["mean lag", self.mean_lag, "in the mean over all attribution"],
             ["peak", self.peak_lag, "the lag that holds most"],
             ["after the peak", self.after_peak, "half-life by the slope from there on"],
+            ["per moved", self.per_moved, "half-life of a / |x - x'| by its slope"],
         ]
         rows += [
             [fit.name, fit.half_life, f"AICc {fit.aicc:.5g}, R2 {fit.r2:.4f}, bow {fit.bow:+.2g}"]

@@ -412,6 +412,49 @@ def test_noise_is_not_called_exponential(sequences: int) -> None:
             assert find_decay(given, bootstrap=200).status != "exponential"
 
 
+def of_profiles(values: Tensor) -> list[ig.Attribution]:
+    """Attributions with these numbers, one row a sequence, at rising lags."""
+    template = ig.attribute(LeakyIntegrator(0.5), ones(1, 60), domain="sequences")[0]
+    return [replace(template, tensors={"x": one.flip(0)[:, None]}, display={}) for one in values]
+
+
+def test_scatter_that_leaves_a_wide_interval_is_not_called_exponential() -> None:
+    """Few lags are off the line by more than chance, and no shape shows in so much noise."""
+    generator = torch.Generator().manual_seed(0)
+    wide = 0
+    for _ in range(20):
+        noise = torch.randn(12, 60, generator=generator, dtype=torch.float64)
+        found = find_decay(of_profiles((1.2 * noise - 0.02 * torch.arange(60)).exp()))
+        low, high = found.interval
+        if found.r2 < 0.95 and high > 2 * low and math.isfinite(high):
+            wide += 1
+            assert found.status == "non_exponential"
+            assert f"the interval is wide ({low:.3g} to {high:.3g})" in found.reason
+    assert wide >= 5
+
+
+def test_the_reason_says_what_is_not_exponential() -> None:
+    bends = from_zero(ImpulseResponse(torch.exp(-((LAG / 30) ** 2))), ones())
+    assert "it bends (the ends of ln a(k) are off its line by -" in bends.reason
+    turns = from_zero(ImpulseResponse(torch.cosh((LAG - 52) / 15)), ones())
+    assert "it falls and rises again" in turns.reason
+    weight = 0.9**LAG
+    weight[0] = 3.0
+    start = from_zero(ImpulseResponse(weight), ones())
+    assert "it bends" not in start.reason and "wide" not in start.reason
+    told = f"down to half at {start.crossing:.3g}, and the half-life is {start.half_life:.3g}"
+    assert told in start.reason
+
+
+def test_the_reason_says_where_a_window_ends() -> None:
+    assert "its last lag is 11" in from_zero(ImpulseResponse(LAG < 12), ones()).reason
+
+
+def test_fewer_lags_than_a_slope_needs_are_too_short_for_an_echo() -> None:
+    found = from_zero(ImpulseResponse(torch.tensor([0.1, 0.1, 5.0])), ones(4, 3))
+    assert found.status == "too_short"
+
+
 def test_a_slow_leak_that_reads_noise_is_exponential_all_the_same() -> None:
     x = torch.randn(32, 200, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = attribution_decay(LeakyIntegrator(0.995), x, jacobian=False)

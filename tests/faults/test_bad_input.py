@@ -669,7 +669,9 @@ def test_a_model_that_always_raises_is_an_error_with_its_cause() -> None:
     def broken(x: Tensor) -> Tensor:
         raise KeyError("weights")
 
-    error = refused(ig.ForwardError, "raised KeyError at t = 0 of the path", "weights", model=broken)
+    error = refused(
+        ig.ForwardError, "raised KeyError at t = 0 of the path", "weights", model=broken
+    )
     assert isinstance(error.__cause__, KeyError)
 
 

@@ -33,6 +33,7 @@ from ig_sequences.decay.status import (
     FEWEST_LAGS,
     Evidence,
     comes_back,
+    details,
     grows,
     judged,
 )
@@ -152,8 +153,12 @@ def find_decay(
     decay = replace(decay, left_out=left_out, notes=(*told, *decay.notes))
     if future is not None and both:
         other = replace(_decay(future, bootstrap, seed, 0, used), left_out=left_out)
-        decay = replace(decay, future=replace(other, status="not_converged") if missed else other)
-    return replace(decay, status="not_converged") if missed else decay
+        decay = replace(decay, future=_missed(other) if missed else other)
+    return _missed(decay) if missed else decay
+
+
+def _missed(decay: Decay) -> Decay:
+    return replace(decay, status="not_converged", detail="")
 
 
 def _side(
@@ -242,6 +247,7 @@ def _decay(
         crossing=crossing,
         fits=fits,
     )
+    status = judged(evidence)
     jacobian = side.jacobian
     sensitivity = side.sensitivity.mean()
     per_input = half_life_of(own[usable], sensitivity[known][usable])
@@ -249,7 +255,8 @@ def _decay(
     return Decay(
         half_life=half_life,
         interval=limits,
-        status=judged(evidence),
+        status=status,
+        detail=details(evidence, status),
         lags=lags,
         unit=units_of(attributions),
         profile=whole,
@@ -358,8 +365,9 @@ def _remarks(
         )
     elif any(a.display.get("bidirectional") and "step" not in a.display for a in used):
         told.append(
-            "the model also reads backwards: what it read so, and explains at the end, has not "
-            "been remembered that long; step='middle' gives a past and a future side"
+            "the model also reads backwards, and so reads the oldest step last: a lag from the "
+            "end is then not how long a step was remembered; step='middle' gives a past and a "
+            "future side"
         )
     if any(a.display.get("output") == "whole sequence" and _several(a) for a in used):
         told.append(

@@ -75,6 +75,7 @@ class Decay:
     peak_lag: float
     after_peak: float
     per_moved: float = math.nan
+    detail: str = ""
     fits: Mapping[str, Fit] = field(default_factory=dict)
     sequences: int
     left_out: int = 0
@@ -84,7 +85,7 @@ class Decay:
     @property
     def reason(self) -> str:
         """What the status means for the half-life."""
-        told = MEANING[self.status]
+        told = "; ".join(filter(None, (MEANING[self.status], self.detail)))
         if self.sequences == 1:
             told += "; one sequence has no interval, and its own ups and downs pass for the model's"
         elif self.sequences < FEWEST_SEQUENCES:

@@ -28,6 +28,10 @@ HALF = 0.5
 NOISE = 1.5
 """A line is off by chance if it is by no more than this times the squared standard errors."""
 
+AGREES = 2.0
+"""A half-life and a crossing agree within this factor; where R2 is low by noise, so must the ends
+of the interval, for noise that leaves more than that leaves no half-life."""
+
 BENT = 0.5
 """A larger bow is no line."""
 
@@ -51,18 +55,17 @@ DecayStatus = Literal[
 
 MEANING: Mapping[DecayStatus, str] = {
     "exponential": "ln a(k) falls along a line from its start on, but for noise, or along one "
-    "whose half-life agrees with the first crossing",
-    "non_exponential": "ln a(k) is no line, or its start stands out from that: it bends, "
-    "or few sequences leave noise; see the plot",
+    "whose half-life is within a factor of 2 of the crossing",
+    "non_exponential": "ln a(k) is no line from its start on, or too noisy to tell; see the plot",
     "power_like": "ln a(k) falls along a line over ln(1 + k), not over k: each doubling takes "
     "longer than the last, and the half-life depends on the lags that were seen",
     "delayed_peak": "old steps matter more than the newest; the slope mixes the rise and the fall",
     "echo": "one past moment, at peak_lag, holds most of it, or some comes back after a silence; "
     "a half-life does not describe that",
-    "finite_window": "the memory ends abruptly; its last lag, in window, describes it",
+    "finite_window": "the memory ends abruptly, which the last lag of its window describes",
     "censored": "the half-life exceeds the lags that were seen: it is extrapolated",
-    "no_decay": "nothing fades over these lags, or it even grows with them, as the notes then say; "
-    "pass longer sequences",
+    "no_decay": "nothing fades over these lags, or attribution even grows with them, and a note "
+    "then says by how much; pass longer sequences",
     "too_short": f"fewer than {FEWEST_LAGS} lags can be used; pass longer sequences",
     "not_converged": "some attributions missed their tolerance or failed; raise budget or tol",
 }
@@ -87,6 +90,8 @@ def judged(seen: Evidence) -> DecayStatus:
     """The first status of those in :data:`MEANING` that holds, completeness aside."""
     first, last = seen.window
     top = float(seen.mean.max())
+    if len(seen.mean) < FEWEST_LAGS:
+        return "too_short"
     if grows(seen):
         return "no_decay"
     if comes_back(seen) > 0:
@@ -160,9 +165,8 @@ def _shape(seen: Evidence) -> DecayStatus:
     line, power = seen.fits.get("exponential"), seen.fits.get("power")
     # An interval without end says that noise could be all that fades.
     fades = not math.isinf(seen.interval[1])
-    agreed = seen.half_life / 2 <= seen.crossing <= seen.half_life * 2
     straight = line is not None and (_straight(line) or _straight_but_for_noise(line, seen))
-    if line is not None and straight and (agreed or _begins_on(line, seen)) and fades:
+    if line is not None and straight and (_agrees(seen) or _begins_on(line, seen)) and fades:
         return "exponential"
     if (
         line is not None
@@ -174,6 +178,38 @@ def _shape(seen: Evidence) -> DecayStatus:
     ):
         return "power_like"
     return "non_exponential"
+
+
+def details(seen: Evidence, status: DecayStatus) -> str:
+    """What of the profile led to a status, where that may be one of several things."""
+    if status == "finite_window":
+        return f"its last lag is {seen.profiles.lags[seen.window[1]]:g}"
+    line = seen.fits.get("exponential")
+    if status != "non_exponential" or line is None:
+        return ""
+    low, high = seen.interval
+    told = []
+    if _turns(seen):
+        told.append(f"it falls and rises again (bow {line.bow:+.2g}, R2 {line.r2:.2g})")
+    elif abs(line.bow) > BENT:
+        told.append(f"it bends (the ends of ln a(k) are off its line by {line.bow:+.2g})")
+    elif not _straight(line) and not _straight_but_for_noise(line, seen):
+        told.append(f"the lags scatter about the line (R2 {line.r2:.2g})")
+    if math.isinf(high):
+        told.append("the interval has no end: few sequences leave noise")
+    elif high > AGREES * low:
+        told.append(f"the interval is wide ({low:.3g} to {high:.3g}): few sequences leave noise")
+    if not _agrees(seen) and not _begins_on(line, seen):
+        told.append(
+            f"its start stands out from the line: it is down to half at {seen.crossing:.3g}, "
+            f"and the half-life is {seen.half_life:.3g}"
+        )
+    return "; ".join(told)
+
+
+def _agrees(seen: Evidence) -> bool:
+    """Whether the crossing is about the half-life."""
+    return seen.half_life / AGREES <= seen.crossing <= seen.half_life * AGREES
 
 
 def _begins_on(line: Fit, seen: Evidence) -> bool:
@@ -189,7 +225,8 @@ def _begins_on(line: Fit, seen: Evidence) -> bool:
 def _straight_but_for_noise(line: Fit, seen: Evidence) -> bool:
     """Whether the sequences differ so much that the mean may well be off its line by chance.
 
-    Slow decays fall little over the lags, and R2 is low by noise alone.
+    Slow decays fall little over the lags, and R2 is low by noise alone. Noise so large that the
+    half-life itself is not known would hide any shape.
     """
     first, last = seen.window
     part = slice(first, last + 1)
@@ -197,6 +234,8 @@ def _straight_but_for_noise(line: Fit, seen: Evidence) -> bool:
     count = (~np.isnan(values)).sum(0)
     judged_by = count > FEW_SEQUENCES
     if line.r2 < HALF or abs(line.bow) > BENT or judged_by.sum() < FEWEST_LAGS:
+        return False
+    if not seen.interval[1] <= AGREES * seen.interval[0]:  # NaN neither
         return False
     values, mean, count = values[:, judged_by], mean[judged_by], count[judged_by]
     error = np.nanstd(values, axis=0, ddof=1) / np.sqrt(count) / mean

@@ -30,7 +30,16 @@ from ig_core import (
 )
 from ig_sequences import given, paths, view
 from ig_sequences.call import Call, Given, has, refuse_unknown, state_parameter
-from ig_sequences.readout import Readout, Step, checked_step, places, select, words
+from ig_sequences.readout import (
+    Readout,
+    Step,
+    answers,
+    checked_step,
+    named_step,
+    places,
+    select,
+    words,
+)
 from ig_sequences.recurrent import (
     cudnn_differentiable,
     faster_apart,
@@ -184,6 +193,7 @@ class SequenceDomain(Domain):
             shared=self.shared,
             doubted=time_first_in(self.modules()) if axes is None and not bare else (),
         )
+        self._answers: int | None = None
         self.both_ends = self.step == "last" and bare and output is None and model.bidirectional
         room = room_of(self.modules())
         self.layouts: dict[str, Layout] = {X: Pad(capacity=room), PLACE: Stack()}
@@ -210,6 +220,7 @@ class SequenceDomain(Domain):
     def split(self, raw: Any) -> Sequence[Any] | None:
         parts, batch = self._parts(raw)
         self.batch, self._of_batch = tuple(part.x for part in parts), {}
+        self._answers = None
         self.call.look_again(apart=faster_apart(self.modules()))
         self.doubt = given.padded_with_zeros(self.batch) if self._padded(raw) else ""
         if self.doubt and self.call.lengths_name is not None:
@@ -261,6 +272,10 @@ class SequenceDomain(Domain):
                 sizes={n: rows.sizes(EXTRA + n).cpu() for n in ragged},
             )
         )
+        if self.step is None:
+            self._answers = answers(
+                parts, order, lengths, rows[X].shape[1], self.axes, self._answers
+            )
         return rows.select(parts[0]) if len(parts) == 1 else select(rows, parts, order)
 
     def finish(self, task: Task, results: Sequence[Attribution]) -> Sequence[Attribution]:
@@ -276,6 +291,10 @@ class SequenceDomain(Domain):
         ):
             x = example.inputs[X].detach().double().cpu()
             display = dict(result.display)
+            place = named_step(example.target, self._answers, len(x))
+            if place is not None:
+                display["output"] = f"{words(place, place)}, by the target"
+                display |= {"step": place} if place != len(x) - 1 else {}
             moved = [(x - start[X].double().cpu()).abs().sum(1) for start in starts]
             display["moved"] = torch.stack(moved).mean(0).tolist()
             if x.numel() <= MOST_SHOWN:

@@ -74,6 +74,36 @@ def words(step: Step, place: int | None, both_ends: bool = False) -> str:
     return "mean over steps" if step == "mean" else f"step {place}"
 
 
+def answers(
+    parts: Sequence[Float[Tensor, "some ..."]],
+    order: Int[Tensor, " rows"],
+    lengths: Int[Tensor, " rows"],
+    time: int,
+    axes: str,
+    before: int | None = None,
+) -> int:
+    """How many dimensions outputs beside the rows have, the first of them being the steps.
+
+    0 where it is not: some output has more or fewer places than its sequence has steps, with
+    padding or without, now or in the pass ``before``.
+    """
+    dims = {part.dim() - 1 for part in parts}
+    if before == 0 or len(dims) > 1 or min(dims) < 1 or "f" in axes[: axes.index("t")]:
+        return 0
+    places = torch.cat([torch.full((len(part),), part.shape[1]) for part in parts])[order.cpu()]
+    whole = bool(((places == lengths.cpu()) | (places == time)).all())
+    return dims.pop() if whole else 0
+
+
+def named_step(target: Any, dims: int | None, length: int) -> int | None:
+    """The step that a target such as (step, class) names; None where it names none for sure."""
+    if not isinstance(target, (tuple, list)) or len(target) < 2 or len(target) != dims:
+        return None
+    first = target[0]
+    whole = isinstance(first, int) and not isinstance(first, bool)
+    return first if whole and 0 <= first < length else None
+
+
 @dataclass(frozen=True)
 class Readout:
     """Outputs in the model's order of dimensions, as one row per sequence.

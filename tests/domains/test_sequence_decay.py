@@ -333,19 +333,40 @@ def test_times_of_which_there_is_no_slope_are_refused() -> None:
             from_zero(LeakyIntegrator(0.5), ones(3, 20), times=times)
 
 
-def test_a_target_that_may_name_a_step_is_told() -> None:
-    class Tagger(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            found = [x[:, 0]]
-            for t in range(1, x.shape[1]):
-                found.append(0.5 * found[-1] + x[:, t])
-            return torch.stack(found, 1)
+class Tagger(nn.Module):
+    """A leak of .5 that answers at every step, or at all but the first ones."""
 
-    by_target = from_zero(Tagger(), ones(3, 20), (12, 0))
-    assert by_target.peak_lag == 7
-    assert any("lags still count from the sequence's end" in note for note in by_target.notes)
-    by_step = from_zero(Tagger(), ones(3, 20), 0, step=12)
-    assert by_step.half_life == pytest.approx(1.0) and by_step.notes == ()
+    def __init__(self, skipped: int = 0) -> None:
+        super().__init__()
+        self.skipped = skipped
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = [x[:, 0]]
+        for t in range(1, x.shape[1]):
+            found.append(0.5 * found[-1] + x[:, t])
+        return torch.stack(found[self.skipped :], 1)
+
+
+@pytest.mark.parametrize("lengths", [(20, 20, 20), (20, 14, 17)])
+def test_a_target_that_names_a_step_explains_that_step(lengths: tuple[int, ...]) -> None:
+    x = [ones(1, n)[0] for n in lengths]
+    by_target = attribution_decay(Tagger(), x, (12, 0), domain="sequences", baseline=0.0)
+    by_step = attribution_decay(Tagger(), x, 0, step=12, domain="sequences", baseline=0.0)
+    assert by_target.half_life == by_step.half_life == pytest.approx(1.0)
+    assert (by_target.peak_lag, by_target.notes, by_step.notes) == (0, (), ())
+    [told] = ig.attribute(Tagger(), ones(1, 20), target=(12, 0), domain="sequences")
+    assert told.display["step"] == 12 and told.display["output"] == "step 12, by the target"
+
+
+def test_each_sequence_has_the_step_of_its_own_target() -> None:
+    found = ig.attribute(Tagger(), ones(2, 20), target=[(12, 0), (19, 0)], domain="sequences")
+    assert [one.display.get("step") for one in found] == [12, None]
+
+
+def test_a_target_that_may_name_a_step_is_told() -> None:
+    found = from_zero(Tagger(skipped=4), ones(3, 20), (8, 0))
+    assert found.peak_lag == 7
+    assert any("lags still count from the sequence's end" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(("power", "change"), [(3.0, "grow"), (-1.0, "shrink")])

@@ -154,6 +154,8 @@ def test_notes_are_escaped() -> None:
         (12.2, (4.557, math.inf), "half-life 12.2 steps (95 %: 4.56 or more)"),
         (2.0, (1.5, 3.0), "half-life 2 steps (95 %: 1.5 to 3)"),
         (2.0, (math.nan, math.nan), "half-life 2 steps"),
+        (4.7e66, (149.3, math.inf), "half-life far beyond the lags (95 %: 149 or more)"),
+        (math.inf, (math.inf, math.inf), "no half-life (95 %: far beyond the lags)"),
     ],
 )
 def test_a_half_life_is_told_in_words(
@@ -162,6 +164,27 @@ def test_a_half_life_is_told_in_words(
     shown = replace(of(0.8**LAG), half_life=half_life, interval=interval)
     assert pages.told(shown) == words
     shown.plot()
+
+
+def test_the_summary_tells_intervals_in_words_and_its_window() -> None:
+    found = of(0.8**LAG)
+    life, window = found.summary().rows[:2]
+    low, high = found.interval
+    assert life[1:] == [found.half_life, f"95 %: {low:.3g} to {high:.3g}, exponential"]
+    assert window == ["window", 59.0, "last fitted lag, from 0 on"]
+    for interval, words in [
+        ((math.nan, math.nan), "no interval, exponential"),
+        ((math.inf, math.inf), "95 %: far beyond the lags, exponential"),
+        ((2.0, math.inf), "95 %: 2 or more, exponential"),
+    ]:
+        assert replace(found, interval=interval).summary().rows[0][2] == words
+    assert replace(found, half_life=4.7e66).summary().rows[0][1] == math.inf
+
+
+def test_no_resamples_are_said_to_leave_no_interval() -> None:
+    found = attribution_decay(ImpulseResponse(0.8**LAG), drawn(), baseline=0.0, bootstrap=0)
+    assert "nan" not in found.to_text()
+    assert "bootstrap=0: there is no interval, which takes 20 or more" in found.notes
 
 
 # -- the sweep ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 from ig_core import Attribution, InputError
 from ig_sequences.decay import measures
 from ig_sequences.decay.fits import fitted
-from ig_sequences.decay.interval import interval
+from ig_sequences.decay.interval import FEWEST_DRAWS, interval
 from ig_sequences.decay.profile import (
     Lags,
     Profiles,
@@ -114,6 +114,8 @@ def find_decay(
     check_options(burn_in, bootstrap, reduce, normalise, seed)
     if isinstance(attributions, Attribution):
         attributions = [attributions]
+    if not len(attributions):
+        raise InputError("a decay needs at least one sequence (got none)")
     for number, one in enumerate(attributions):
         if not isinstance(one, Attribution):
             raise InputError(
@@ -147,6 +149,10 @@ def find_decay(
         )
     both = future is not None and future.reach > FLOOR * top
     told = [*notes, *_remarks(attributions, used, both)]
+    if bootstrap < FEWEST_DRAWS:
+        told.append(
+            f"bootstrap={bootstrap}: there is no interval, which takes {FEWEST_DRAWS} or more"
+        )
     left_out = len(attributions) - len(used)
     missed = any(a.status in ("failed", "budget") for a in attributions)
     decay = _decay(past, bootstrap, seed, int(both and past.reach > FLOOR * top), used)

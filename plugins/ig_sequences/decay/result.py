@@ -17,6 +17,7 @@ from ig_sequences.decay.fits import Fit
 from ig_sequences.decay.interval import FEWEST_SEQUENCES
 from ig_sequences.decay.profile import Lags, Unit
 from ig_sequences.decay.status import FEW_SEQUENCES, MEANING, DecayStatus
+from ig_sequences.view import pages
 
 NUMBERS = (
     "half_life", "crossing", "half_mass", "mean_lag", "peak_lag", "after_peak", "per_moved", "r2",
@@ -96,18 +97,36 @@ class Decay:
 
     def summary(self) -> Table:
         """The measures, one a row."""
-        low, high = self.interval
+        interval = pages.interval(self)
+        first, last = self.window
         rows: list[Sequence[str | float]] = [
-            ["half-life", self.half_life, f"95 % from {low:.4g} to {high:.4g}, {self.status}"],
+            [
+                "half-life",
+                pages.beyond(self, self.half_life),
+                f"{f'95 %: {interval}' if interval else 'no interval'}, {self.status}",
+            ],
+            ["window", float(self.lags[last]), f"last fitted lag, from {self.lags[first]:g} on"],
             ["crossing", self.crossing, "first lag at half of the start"],
             ["half-mass", self.half_mass, "width of the nearest steps with half of it"],
             ["mean lag", self.mean_lag, "in the mean over all attribution"],
             ["peak", self.peak_lag, "the lag that holds most"],
-            ["after the peak", self.after_peak, "half-life by the slope from there on"],
-            ["per moved", self.per_moved, "half-life of a / |x - x'| by its slope"],
+            [
+                "after the peak",
+                pages.beyond(self, self.after_peak),
+                "half-life by the slope from there on",
+            ],
+            [
+                "per moved",
+                pages.beyond(self, self.per_moved),
+                "half-life of a / |x - x'| by its slope",
+            ],
         ]
         rows += [
-            [fit.name, fit.half_life, f"AICc {fit.aicc:.5g}, R2 {fit.r2:.4f}, bow {fit.bow:+.2g}"]
+            [
+                fit.name,
+                pages.beyond(self, fit.half_life),
+                f"half-life; AICc {fit.aicc:.5g}, R2 {fit.r2:.4f}, bow {fit.bow:+.2g}",
+            ]
             for fit in self.fits.values()
         ]
         return Table(["measure", self.unit, "what it is"], rows, [self.reason, *self.notes])

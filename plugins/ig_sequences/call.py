@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,12 @@ STATES = ("hx", "h0", "h_0", "hidden", "state", "initial_state")
 
 PAIRS = (("h0", "c0"), ("h_0", "c_0"))
 """Those of models that take the two states of an LSTM apart."""
+
+MASKS = ("src_key_padding_mask", "key_padding_mask", "padding_mask", "attention_mask")
+"""Parameters that take a mask of padding, if ``mask_name`` says nothing else."""
+
+AT_STEPS = ("attention_mask",)
+"""Those of them that are True at steps, and not at padding."""
 
 LOOKED_AT = 4
 """So many of the shortest rows are run without padding, to see whether it changed their answer."""
@@ -73,11 +79,13 @@ class Call:
         packed: bool,
         output: Selector,
         shared: Mapping[str, Any],
+        mask_name: str | None = None,
         doubted: Collection[str] = (),
     ) -> None:
         self.model = model
         self.readout = readout
         self.lengths_name = lengths_name
+        self.mask_name = mask_name
         self.times_name = times_name
         self.state_name = state_name
         self.packed = packed
@@ -86,7 +94,7 @@ class Call:
         self.begin: Callable[[], object] = lambda: None
         """What is done before every pass."""
         self.bare = isinstance(model, nn.RNNBase)
-        self.by_length = lengths_name is None and not packed
+        self.by_length = lengths_name is None and mask_name is None and not packed
         self.looked = self.apart = False
         self.doubted = sorted(set(doubted))
         """Parts that read time first, in a model of which nobody said that it does."""
@@ -121,7 +129,8 @@ class Call:
     @property
     def ignores_lengths(self) -> bool:
         """Whether the model was told lengths, and answered from its padding all the same."""
-        return self.by_length and (self.lengths_name is not None or self.packed)
+        told = self.lengths_name is not None or self.mask_name is not None
+        return self.by_length and (told or self.packed)
 
     def _refuse_mixed(self, given: Given) -> None:
         """Refuse a model that goes over the batch as if that were time, in every pass of a call.
@@ -147,6 +156,7 @@ class Call:
         last = len(given.lengths) - 1
         two = given.part(torch.tensor([last, last]))
         other = torch.stack([two.x[0] + 1, two.x[1]])
+        mask, self.mask_name = self.mask_name, None  # in another order it would not fit
         try:
             alone = self._run(given.part(torch.tensor([last])))[0]
             behind = self._run(replace(two, x=other))[1]
@@ -154,6 +164,8 @@ class Call:
             raise  # it may be read in the wrong order as well, and says so
         except Exception:
             return False  # a model that raises is judged where it is asked for its answer
+        finally:
+            self.mask_name = mask
         if alone.shape != behind.shape or not alone.is_floating_point() or not alone.numel():
             return False
         most = max(torch.finfo(v.dtype).eps for v in (given.x, alone)) ** (2 / 3)
@@ -196,6 +208,10 @@ class Call:
             named[name] = value.transpose(0, 1) if ragged and turned else value
         if self.lengths_name is not None:
             named[self.lengths_name] = given.lengths
+        if self.mask_name is not None:
+            steps = torch.arange(given.x.shape[1]) < given.lengths[:, None]
+            mask = steps if self.mask_name in AT_STEPS else ~steps
+            named[self.mask_name] = mask.to(given.x.device)
         if self.times_name is not None and given.times is not None:
             named[self.times_name] = given.times.t() if turned else given.times
         if given.state and self.state_name is not None:
@@ -257,6 +273,22 @@ def refuse_unknown(model: Any, option: str, names: Collection[str]) -> None:
                 f"{type(model).__name__} has no parameter {name!r} for {option} (its parameters: "
                 f"{', '.join(known)})"
             )
+
+
+def mask_parameter(model: Any, mask_name: str | None, taken: Set[str]) -> str | None:
+    """The parameter that takes a mask of padding; none where the user gives it.
+
+    Raises:
+        InputError: the model has no such parameter.
+    """
+    if mask_name is not None:
+        if not isinstance(mask_name, str):
+            raise InputError(f"mask_name is the name of a parameter (got {mask_name!r})")
+        refuse_unknown(model, "mask_name", [mask_name])
+        return mask_name
+    if taken & set(MASKS):
+        return None
+    return next((name for name in MASKS if has(model, name)), None)
 
 
 def state_parameter(

@@ -29,7 +29,14 @@ from ig_core import (
     Units,
 )
 from ig_sequences import given, paths, view
-from ig_sequences.call import Call, Given, has, refuse_unknown, state_parameter
+from ig_sequences.call import (
+    Call,
+    Given,
+    has,
+    mask_parameter,
+    refuse_unknown,
+    state_parameter,
+)
 from ig_sequences.readout import (
     Readout,
     Step,
@@ -82,12 +89,12 @@ class SequenceDomain(Domain):
     No answer ever comes from padding of which the call knows: ``lengths`` says what is padding in
     a tensor. One whose sequences end in unlike numbers of zero steps is read as it is, and its
     results say so in ``reason``. The model gets ``(rows, time, features)``, padded with zeros
-    at the end, and the true lengths (int64, on the CPU, as ``pack_padded_sequence`` wants them) if
-    it has a parameter for them; a bare ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` gets a
-    ``PackedSequence``. Any other model runs once per distinct length, on rows cut to that length;
-    so does one that is given lengths but is seen to answer from its padding (short rows are run
-    alone to compare), and its results say so in ``reason``. LSTMs in float32 on the CPU run so too,
-    because that is faster.
+    at the end, and the true lengths (int64, on the CPU, as ``pack_padded_sequence`` wants them) or
+    a mask of the padding if it has a parameter for them; a bare ``nn.RNN``, ``nn.LSTM`` or
+    ``nn.GRU`` gets a ``PackedSequence``. Any other model runs once per distinct length, on rows
+    cut to that length; so does one that is given lengths but is seen to answer from its padding
+    (short rows are run alone to compare), and its results say so in ``reason``. LSTMs in float32 on
+    the CPU run so too, because that is faster.
 
     >>> words = [torch.randn(5, 3), torch.randn(9, 3)]
     >>> results = ig.attribute(torch.nn.LSTM(3, 4, batch_first=True), words, target=1)
@@ -111,6 +118,10 @@ class SequenceDomain(Domain):
             parts with ``batch_first=False`` do, is noticed and refused.
         lengths: ``(batch,)`` true lengths of a padded tensor.
         lengths_name: the model's parameter for lengths, used if its ``forward`` has it.
+        mask_name: the model's parameter for a boolean mask ``(rows, time)``, made from the lengths:
+            True at padding, or True at steps if it is called ``attention_mask``. Found among
+            src_key_padding_mask, key_padding_mask, padding_mask and attention_mask, unless
+            ``per_example`` or ``shared`` has one.
         times: ``(batch, time)`` (in the order of ``axes``), or a list of ``(time,)``: when each
             step was, never going back. It goes to the model if that has a parameter for it,
             padded with each sequence's last time, and is kept in the results either way.
@@ -122,7 +133,9 @@ class SequenceDomain(Domain):
         per_example: extra arguments by name, one per sequence: the rows of a tensor
             ``(batch, ...)``, which the model gets rows first, or the items of a list, whose first
             dimension may be ragged (the inputs of a decoder, say), which it gets in the order of
-            ``axes``; of unlike lengths they are never padded, but run apart. A single sequence has
+            ``axes``; of unlike lengths they are never padded, but run apart. With ``lengths``,
+            a tensor ``(batch, time, ...)`` as wide as the padded sequences is cut like them (pass
+            a list if its second dimension is not time). A single sequence has
             its own value without a batch dimension.
         shared: extra arguments by name, the same for all.
         packed: whether the model reads a ``PackedSequence``; found for a bare RNN.
@@ -147,6 +160,7 @@ class SequenceDomain(Domain):
         axes: str | None = None,
         lengths: Int[Tensor, " batch"] | Sequence[int] | None = None,
         lengths_name: str = "lengths",
+        mask_name: str | None = None,
         times: Any = None,
         times_name: str = "times",
         state: Any = None,
@@ -187,6 +201,9 @@ class SequenceDomain(Domain):
             Readout(self.step, self.axes),
             lengths_name=_named(model, lengths_name, "lengths"),
             times_name=_named(model, times_name, "times"),
+            mask_name=mask_parameter(
+                model, mask_name, self.per_example.keys() | self.shared.keys()
+            ),
             state_name=state_parameter(model, state_name, shapes) if self.states else None,
             packed=self.packed,
             output=output,
@@ -198,14 +215,21 @@ class SequenceDomain(Domain):
         room = room_of(self.modules())
         self.layouts: dict[str, Layout] = {X: Pad(capacity=room), PLACE: Stack()}
         self.layouts |= {TIMES: Pad(capacity=room), STATE + "0": Stack(), STATE + "1": Stack()}
+        self.cut = {
+            name
+            for name, value in self.per_example.items()
+            if lengths is not None and getattr(value, "ndim", 0) > 1
+        }
+        """Extra arguments that are cut to the lengths, if they are as wide as the sequences."""
         for name, value in self.per_example.items():
             self.layouts[EXTRA + name] = Pad(capacity=room) if _ragged(value) else Stack()
         taken = {*_names(self.call.lengths_name), *_names(self.call.times_name)}
-        taken |= {*_names(self.call.state_name)}
+        taken |= {*_names(self.call.state_name), *_names(self.call.mask_name)}
         if clash := sorted(taken & (self.per_example.keys() | self.shared.keys())):
             raise InputError(
-                f"{clash} are options of their own: lengths=, times= and state= go to the model by "
-                "themselves, so leave them out of per_example and shared"
+                f"{clash} are options of their own: lengths=, times= and state= (and a mask made "
+                "of the lengths) go to the model by themselves, so leave them out of per_example "
+                "and shared"
             )
 
     @classmethod
@@ -223,8 +247,9 @@ class SequenceDomain(Domain):
         self._answers = None
         self.call.look_again(apart=faster_apart(self.modules()))
         self.doubt = given.padded_with_zeros(self.batch) if self._padded(raw) else ""
-        if self.doubt and self.call.lengths_name is not None:
-            told = f"{self.doubt}: this model has a parameter {self.call.lengths_name!r} for them"
+        reader = self.call.lengths_name or self.call.mask_name
+        if self.doubt and reader is not None:
+            told = f"{self.doubt}: this model has a parameter {reader!r} for them"
             warnings.warn(told, IGWarning, stacklevel=3)
         return parts if batch else None
 
@@ -362,11 +387,30 @@ class SequenceDomain(Domain):
             told = f"{type(error).__name__}: {error}"
             raise InputError(f"labels must give the names of the steps ({told})") from error
 
+    def _cut(self, name: str, each: list[Tensor], lengths: Sequence[int], raw: Any) -> list[Tensor]:
+        """The rows of a padded tensor (batch, time, ...) without their padding.
+
+        Raises:
+            InputError: the model reads time first, and these would be turned.
+        """
+        time = raw.shape[self.axes.index("t")] if self._several(raw) else None
+        padded = all(one.shape[0] == time for one in each) and any(n != time for n in lengths)
+        if padded and self.call.readout.time_first:
+            raise InputError(
+                f"per_example[{name!r}] is padded to {time} steps, as the sequences are; pass a "
+                "list of tensors (time, ...) of their own lengths"
+            )
+        self.layouts[EXTRA + name] = Pad(capacity=self.layouts[X].capacity) if padded else Stack()
+        return [one[:n] for one, n in zip(each, lengths, strict=True)] if padded else each
+
     def _padded(self, raw: Any) -> bool:
         """Whether sequences came as one tensor, and nobody said how long they are."""
+        return self._several(raw) and self.lengths is None
+
+    def _several(self, raw: Any) -> bool:
+        """Whether sequences came as one tensor."""
         raw = given.tensor(raw)
-        several = isinstance(raw, Tensor) and raw.dim() == len(self.axes) and not raw.is_nested
-        return several and self.lengths is None
+        return isinstance(raw, Tensor) and not raw.is_nested and raw.dim() == len(self.axes)
 
     def _parts(self, raw: Any, alone: bool = False) -> tuple[list[_Part], bool]:
         """Every sequence with what belongs to it, and whether they are a batch."""
@@ -379,6 +423,8 @@ class SequenceDomain(Domain):
         contexts: list[dict[str, Tensor]] = [{} for _ in found]
         for name, value in self.per_example.items():
             each = given.own_parts(f"per_example[{name!r}]", value, len(found), batch)
+            if name in self.cut:
+                each = self._cut(name, each, lengths, raw)
             for context, one in zip(contexts, each, strict=True):
                 context[EXTRA + name] = one
         if self.times is not None:

@@ -750,3 +750,92 @@ def test_a_long_series_is_not_kept() -> None:
     result = explain(lambda z: z[:, -1].sum(1), x)
     assert "series" not in result.display and len(result.display["moved"]) == 2**15 + 1
     assert float(result.scores[-1]) == pytest.approx(2.0, abs=1e-12)
+
+
+# -- masks of padding ---------------------------------------------------------------------------
+
+
+def near(example: ig.Example) -> Tensor:
+    """So near to the input that a LayerNorm is smooth in between."""
+    x: Tensor = example.inputs["x"]
+    return 0.9 * x + 0.1 * x.flip(0) - 0.05
+
+
+class Encoder(nn.Module):
+    """A small transformer, whose subclasses differ in the mask that they take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.up = nn.Linear(3, 4)
+        layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True, activation="gelu")
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.double()
+        self.seen: list[tuple[int, ...]] = []
+
+    def run(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        self.seen.append(tuple(x.shape))
+        h = self.layers(self.up(x), src_key_padding_mask=padding)
+        kept = torch.ones_like(h[..., :1]) if padding is None else (~padding)[..., None].to(h)
+        return (h * kept).sum(1) / kept.sum(1)
+
+    def forward(self, x: Tensor, src_key_padding_mask: Tensor | None = None) -> Tensor:
+        return self.run(x, src_key_padding_mask)
+
+
+class Attends(Encoder):
+    def forward(self, x: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        return self.run(x, None if attention_mask is None else ~attention_mask)
+
+
+class Hides(Encoder):
+    def forward(self, x: Tensor, hide: Tensor | None = None) -> Tensor:
+        return self.run(x, hide)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(Encoder, {}), (Attends, {}), (Hides, {"mask_name": "hide"}),
+     (Attends, {"mask_name": "attention_mask"})],
+)  # fmt: skip
+def test_sequences_of_unlike_lengths_share_passes_under_a_mask(
+    kind: type[Encoder], options: dict[str, Any]
+) -> None:
+    starts = {"baseline": near}
+    alone = [explain(kind().eval(), x, target=1, **starts).values for x in ragged()]
+    model = kind().eval()
+    assert_same(explain(model, ragged(), target=1, **options, **starts), alone)
+    assert model.seen[-1][1] == max(LENGTHS) and model.seen[-1][0] > 2
+    padded = pad_sequence(ragged(), batch_first=True, padding_value=7.0)
+    found = explain(model, padded, lengths=LENGTHS, target=1, **options, **starts)
+    assert_same(found, alone)
+    assert all(a.reason == "" for a in found)
+
+
+def test_a_mask_of_the_users_is_cut_to_the_lengths() -> None:
+    padded = pad_sequence(ragged(), batch_first=True)
+    hidden = torch.zeros(padded.shape[:2], dtype=torch.bool)
+    hidden[2, 4] = True  # a step of its own that the user hides
+    steps = torch.arange(padded.shape[1]) >= torch.tensor(LENGTHS)[:, None]
+    given = {"src_key_padding_mask": hidden | steps}
+    starts = {"baseline": near, "target": 1}
+    found = explain(Encoder().eval(), padded, lengths=LENGTHS, per_example=given, **starts)
+    for i, (x, result) in enumerate(zip(ragged(), found, strict=True)):
+        mask = {"src_key_padding_mask": hidden[i, : len(x)]}
+        alone = explain(Encoder().eval(), x, per_example=mask, **starts)
+        assert_same([result], [alone.values])
+
+
+def test_a_padded_argument_is_cut_to_the_lengths_like_the_sequences() -> None:
+    def model(x: Tensor, z: Tensor) -> Tensor:
+        return (x * z[..., None]).sum(1) / x.shape[1]
+
+    padded = pad_sequence(ragged(), batch_first=True, padding_value=7.0)
+    z = torch.rand(padded.shape[:2], dtype=torch.float64)
+    found = explain(model, padded, lengths=LENGTHS, target=1, per_example={"z": z})
+    expected = []
+    for x, own in zip(ragged(), z, strict=True):
+        values = torch.zeros_like(x)
+        values[:, 1] = x[:, 1] * own[: len(x)] / len(x)
+        expected.append(values)
+    assert_same(found, expected)

@@ -313,6 +313,19 @@ def test_lengths_go_to_the_model_by_themselves(option: str) -> None:
     refused("options of their own", Last(), ragged(), **{option: {"lengths": [1, 2, 3]}})
 
 
+def test_a_padded_argument_is_refused_where_it_would_be_turned() -> None:
+    told = r"per_example\['z'\] is padded to 9 steps.*a list of tensors"
+    options = {"per_example": {"z": torch.ones(3, 9)}, "axes": "tnf", "lengths": LENGTHS}
+    refused(told, weighed, padded().transpose(0, 1), **options)
+
+
+def test_a_mask_that_the_model_does_not_have_is_refused() -> None:
+    refused("no parameter 'm' for mask_name", weighed, ragged(), mask_name="m")
+    refused("mask_name is the name of a parameter .got 3", weighed, ragged(), mask_name=3)
+    options = {"mask_name": "z", "per_example": {"z": [1, 2, 3]}}
+    refused(r"\['z'\] are options of their own", weighed, ragged(), **options)
+
+
 # -- outputs ------------------------------------------------------------------------------------
 
 

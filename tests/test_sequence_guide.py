@@ -98,6 +98,8 @@ def test_the_guide_to_sequences_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "weather.png",
         "decay.html",
         "decay.png",
+        "decay.json",
+        "faithfulness.html",
         "sweep.html",
         "faithfulness.png",
     ):

@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import ig_core as ig
-from ig_core import Attribution, InputError, Method, Table
+from ig_core import Attribution, InputError, Method, Table, page
 from ig_sequences import plain, removal, view
 from ig_sequences.margins import batch_of, domain_of, margins_of
 
@@ -173,9 +174,13 @@ class Faithfulness:
         """The table as plain text."""
         return self.table().to_text()
 
-    def to_html(self) -> str:
-        """The table as an HTML fragment, escaped."""
-        return self.table().to_html()
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Plot and table as a self-contained page; also written to ``path`` if given.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        return page("Faithfulness", view.faithfulness_html(self), path=path)
 
     def plot(self) -> Any:
         """A matplotlib figure: the drop by the part that is removed, one panel a removal.

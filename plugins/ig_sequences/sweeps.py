@@ -45,9 +45,11 @@ class Sweep:
 
     def table(self) -> Table:
         """One value a row; it also writes itself as CSV."""
-        columns = [self.parameter, self.measure]
+        unit = next((decay.unit for decay in self.decays if decay is not None), "steps")
+        bare = self.measure in ("r2", "bow")
+        columns = [self.parameter, self.measure if bare else f"{self.measure} ({unit})"]
         low_high = self.measure == "half_life"
-        columns += ["low", "high"] if low_high else []
+        columns += ["95 % low", "95 % high"] if low_high else []
         columns += ["theory"] if self.theory is not None else []
         rows: list[Sequence[str | float]] = []
         for number, (value, decay) in enumerate(zip(self.values, self.decays, strict=True)):

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -251,14 +252,16 @@ def test_a_sequence_that_fails_is_left_out_of_all_rows() -> None:
     assert "left out, because a method could not explain them: 1 of 3" in found.to_text()
 
 
-def test_the_table_is_text_html_and_csv(classifier: nn.Module) -> None:
+def test_the_table_is_text_html_and_csv(classifier: nn.Module, tmp_path: Path) -> None:
     found = faithfulness(classifier, noise((9, 6)), methods=[Planted("<b>", by_energy)])
     rows = [*csv.reader(io.StringIO(found.to_csv()))]
     parts = ("5", "10", "20", "50")
     assert rows[0][2:-1] == [f"{what} {p} %" for p in parts for what in ("drop at", "+/-")]
     assert len(rows) == 1 + 2 * len(found.rankings)
     assert float(rows[1][2]) == found.rows[0].drops[0]
-    assert "&lt;b&gt;" in found.to_html() and "<b>" not in found.to_html()
+    html = found.to_html(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == html
+    assert "&lt;b&gt;" in html and "<b>" not in html and "image/svg+xml" in html
     assert "higher is better" in found.to_text()
 
 

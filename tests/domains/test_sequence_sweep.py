@@ -100,7 +100,7 @@ def test_theory_is_not_known_where_it_divides_by_zero() -> None:
 def test_a_sweep_tells_itself_as_table_text_and_json() -> None:
     found = leaks(parameter="leak", theory=half_life)
     header, first, *_ = found.table().to_csv().splitlines()
-    assert header == "leak,half_life,low,high,theory,status"
+    assert header == "leak,half_life (steps),95 % low,95 % high,theory,status"
     assert first.startswith("0.5,1.0") and first.endswith("exponential")
     told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert told["measured"] == pytest.approx(told["theory"])

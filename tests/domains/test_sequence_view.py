@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -340,3 +341,11 @@ def test_what_a_file_tells_wrongly_is_left_out(told: dict[str, Any]) -> None:
     shown = replace(shown, display={**shown.display, **told})
     assert "<b>" not in drawing(shown)
     assert len(table(shown).rows) == 4
+
+
+@pytest.mark.parametrize("wrong", [[1, 2], "text", None])
+def test_what_is_no_result_has_no_picture_and_no_table(wrong: Any, tmp_path: Path) -> None:
+    told = f"needs the result of a sequence.*got {type(wrong).__name__}"
+    for show in (table, heat_map, partial(picture, path=tmp_path / "a.png")):
+        with pytest.raises(ig.InputError, match=told):
+            show(wrong)

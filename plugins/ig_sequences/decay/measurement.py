@@ -36,7 +36,11 @@ def attribution_decay(
 
     With a(k) the mean over sequences of the sum over features of abs(IG) at lag k, counted from
     each sequence's own end, it is ln 2 / -(slope of ln a(k)), in steps or in the unit of ``times``;
-    see :class:`Decay`.
+    see :class:`Decay`, whose fields are ``half_life``, ``interval``, ``status``, ``reason`` and
+    ``notes``, the profile by lag, and measures beside the slope. ``status`` is ``exponential``
+    where the half-life describes the memory, and otherwise ``non_exponential``, ``power_like``,
+    ``delayed_peak``, ``echo``, ``finite_window``, ``censored``, ``no_decay``, ``too_short`` or
+    ``not_converged``; ``reason`` says what that means.
 
     >>> import math, torch
     >>> from ig_sequences.cases.closed_forms import LeakyIntegrator

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from ig_core import new_figure
 from ig_sequences.view.figures import GREY, label
+from ig_sequences.view.pages import image, rendered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,6 +20,16 @@ MARKS = "os^D*XP<>"
 
 CONTROLS = (("D", "--"), ("x", "-."), ("+", ":"), ("1", (0, (1, 3))))
 """Marks and lines of the controls, all of one grey."""
+
+
+def faithfulness_html(found: Faithfulness) -> str:
+    """An HTML fragment: the plot, and the table of all rankings."""
+    return rendered(
+        "faithfulness.html",
+        explained=found.explained,
+        plot=image(lambda one: one.plot(), found),
+        table=Markup(found.table().to_html()),
+    )
 
 
 def faithfulness(found: Faithfulness, controls: tuple[str, ...]) -> Figure:

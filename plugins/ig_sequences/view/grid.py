@@ -70,6 +70,11 @@ def grid(attribution: Attribution, steps: slice = slice(None)) -> Grid:
     Raises:
         InputError: the result is not of a sequence.
     """
+    if not isinstance(attribution, Attribution):
+        one = ", one at a time" if isinstance(attribution, (list, tuple)) else ""
+        raise InputError(
+            f"this picture needs the result of a sequence{one} (got {type(attribution).__name__})"
+        )
     values = attribution.tensors.get("x")
     if values is None or values.dim() != 2 or attribution.provenance.get("domain") != "sequences":
         told = attribution.provenance.get("domain", "unknown")

@@ -18,6 +18,7 @@ import ig_core as ig
 from ig_core import Attribution, InputError, Method, Table, page
 from ig_sequences import plain, removal, view
 from ig_sequences.margins import batch_of, domain_of, margins_of
+from ig_sequences.needed import scipy
 
 PARTS = (0.05, 0.1, 0.2, 0.5)
 """Parts of the steps that are removed."""
@@ -82,7 +83,7 @@ class Faithfulness:
         Both leave the data that the model knows, each in its own way: what they agree on is
         owed to neither. NaN where all rankings drop alike.
         """
-        from scipy.stats import spearmanr
+        spearmanr = scipy("stats").spearmanr
 
         if not self._used.any():
             return np.full(len(self.parts), math.nan)

@@ -1,10 +1,15 @@
 """Curves through a profile: each is found again where it is the truth."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
+import torch
 
+import ig_core as ig
+from ig_sequences import attribution_decay
+from ig_sequences.cases.closed_forms import LeakyIntegrator
 from ig_sequences.decay import Fit
 from ig_sequences.decay.fits import fitted
 
@@ -92,3 +97,10 @@ def test_a_curve_needs_more_lags_than_parameters() -> None:
     short = np.arange(5.0)
     assert fitted(short, np.exp(-short)).keys() == {"exponential", "power"}
     assert fitted(np.arange(2.0), np.ones(2)) == {}
+
+
+def test_without_scipy_a_decay_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    x = torch.ones(2, 20, 1, dtype=torch.float64)
+    with pytest.raises(ig.MissingFrameworkError, match=r"pip install 'ig-core\[sequences\]'"):
+        attribution_decay(LeakyIntegrator(0.8), x, baseline=0.0)

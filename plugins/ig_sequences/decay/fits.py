@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ig_sequences.decay.profile import Lags, intervals_of
+from ig_sequences.needed import scipy
 
 SMALLEST_ERROR = 1e-9
 """Curves that come nearer to ln a(k) than this are not told apart: it is rounding."""
@@ -158,7 +159,7 @@ def _find_power(lags: Lags, log: Lags) -> tuple[dict[str, float], int]:
 
 def _find_stretched(lags: Lags, log: Lags) -> tuple[dict[str, float], int] | None:
     """For each exponent the rest is a line; the exponent is searched."""
-    from scipy.optimize import minimize_scalar
+    minimize_scalar = scipy("optimize").minimize_scalar
 
     scaled = lags / lags[-1]
 
@@ -177,7 +178,7 @@ def _find_stretched(lags: Lags, log: Lags) -> tuple[dict[str, float], int] | Non
 
 def _find_two_rates(lags: Lags, log: Lags) -> tuple[dict[str, float], int] | None:
     """Begun with the slopes of the two halves; logarithms keep all four parameters positive."""
-    from scipy.optimize import least_squares
+    least_squares = scipy("optimize").least_squares
 
     chosen = np.unique(np.linspace(0, len(lags) - 1, min(len(lags), MOST_POINTS)).astype(int))
     x, y = lags[chosen], log[chosen]
@@ -224,7 +225,7 @@ def _find_two_rates(lags: Lags, log: Lags) -> tuple[dict[str, float], int] | Non
 
 def _half_life(name: str, p: Mapping[str, float]) -> float:
     """Where a curve is down to half of its value at lag 0."""
-    from scipy.optimize import brentq
+    brentq = scipy("optimize").brentq
 
     if name == "exponential":
         return math.log(2) / p["rate"] if p["rate"] > 0 else math.inf

@@ -9,6 +9,7 @@ from jaxtyping import Int
 
 from ig_sequences.decay.profile import Lags, intervals_of
 from ig_sequences.decay.slope import half_life_of
+from ig_sequences.needed import scipy
 
 
 def crossing(lags: Lags, profile: Lags, count: Int[np.ndarray, " lags"]) -> float:
@@ -18,7 +19,7 @@ def crossing(lags: Lags, profile: Lags, count: Int[np.ndarray, " lags"]) -> floa
     a lag weighs as many sequences as reach it, and is taken to be exponential between two lags.
     Infinite if it never is down to half.
     """
-    from scipy.optimize import isotonic_regression
+    isotonic_regression = scipy("optimize").isotonic_regression
 
     falling = isotonic_regression(profile, weights=count.astype(float), increasing=False).x
     low = np.flatnonzero(falling <= falling[0] / 2)

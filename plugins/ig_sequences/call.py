@@ -275,6 +275,26 @@ def refuse_unknown(model: Any, option: str, names: Collection[str]) -> None:
             )
 
 
+def refuse_missing(model: Any, given: Collection[str], times_name: str) -> None:
+    """Refuse a model that needs more than what is given.
+
+    Raises:
+        InputError: it has parameters without a default of which nothing is said.
+    """
+    known = list(parameters(model).values())[1:]
+    by_name = [p for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    missing = [p.name for p in by_name if p.default is p.empty and p.name not in given]
+    if missing:
+        first = missing[0]
+        own = "times" if first == times_name else "state" if first in STATES else ""
+        told = f"{own}=..., " if own else ""
+        raise InputError(
+            f"{type(model).__name__} also needs {', '.join(map(repr, missing))}: pass {told}"
+            f"per_example={{{first!r}: [...]}} with one for each sequence, or "
+            f"shared={{{first!r}: ...}} with one for all"
+        )
+
+
 def mask_parameter(model: Any, mask_name: str | None, taken: Set[str]) -> str | None:
     """The parameter that takes a mask of padding; none where the user gives it.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from ig_core import (
     Selector,
     Stack,
     Target,
+    TargetError,
     Task,
     Units,
 )
@@ -34,6 +36,7 @@ from ig_sequences.call import (
     Given,
     has,
     mask_parameter,
+    refuse_missing,
     refuse_unknown,
     state_parameter,
 )
@@ -53,6 +56,7 @@ from ig_sequences.recurrent import (
     on_cuda,
     recurrent_in,
     room_of,
+    steps_in,
     time_first_in,
     unpacked_where_alike,
     widths_checked,
@@ -60,7 +64,7 @@ from ig_sequences.recurrent import (
 )
 from ig_sequences.states import forgetful
 
-Labels = Callable[[Float[Tensor, "time features"]], Sequence[str]]
+Labels = Callable[[Float[Tensor, "time features"]], Sequence[str]] | Sequence[str]
 
 MOST_SHOWN = 2**16
 """Numbers of a sequence that a result keeps for its views, at most."""
@@ -84,7 +88,8 @@ class SequenceDomain(Domain):
     A tensor or array ``(time, features)`` is one sequence; ``(batch, time, features)``, a list of
     sequences, a nested tensor or a ``PackedSequence`` is a batch. ``axes`` says in which order
     tensors and model have these dimensions. Values are always ``(time, features)``, and baselines
-    are given like that.
+    are given like that. An array is converted to the dtype of the model's parameters, also one of
+    whole numbers; a tensor is left as it is.
 
     No answer ever comes from padding of which the call knows: ``lengths`` says what is padding in
     a tensor. One whose sequences end in unlike numbers of zero steps is read as it is, and its
@@ -145,9 +150,11 @@ class SequenceDomain(Domain):
             of ``axes``, whatever stands for f): ``"last"``, ``"middle"``, ``"mean"``, a whole
             number (below 0 from each sequence's own end) or a list with one for each sequence.
             None for one answer per sequence, or for a target such as ``(step, class)``.
-        labels: names of the steps of one sequence, a function of its ``(time, features)``; ``t=0``
-            (the oldest) and so on by default.
-        feature_names: names of the features, for views.
+        labels: names of the steps of one sequence, a function of its ``(time, features)``, or a
+            list of them for sequences of one length; ``t=0`` (the oldest) and so on by default.
+        feature_names: names of the features, for views: a list, or the columns of a table.
+
+    A ``baseline`` may also be one step ``(features,)``, the same at all times.
     """
 
     name = "sequences"
@@ -211,6 +218,10 @@ class SequenceDomain(Domain):
             doubted=time_first_in(self.modules()) if axes is None and not bare else (),
         )
         self._answers: int | None = None
+        given_names = {*self.per_example, *self.shared, *_names(self.call.lengths_name)}
+        given_names |= {*_names(self.call.state_name), *_names(self.call.mask_name)}
+        given_names |= {*_names(self.call.times_name if times is not None else None)}
+        refuse_missing(model, given_names, times_name)
         self.both_ends = self.step == "last" and bare and output is None and model.bidirectional
         room = room_of(self.modules())
         self.layouts: dict[str, Layout] = {X: Pad(capacity=room), PLACE: Stack()}
@@ -234,12 +245,12 @@ class SequenceDomain(Domain):
 
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:
-        if not isinstance(model, nn.Module) or not recurrent_in([model]):
+        if not isinstance(model, nn.Module) or not steps_in(model):
             return False
         if isinstance(raw, list):
-            return all(given.floats(one) and one.ndim == 2 for one in raw)
+            return all(given.floats(one) and one.ndim in (1, 2) for one in raw)
         packed = isinstance(raw, PackedSequence)
-        return packed or (given.floats(raw) and raw.ndim in (2, 3))
+        return packed or (given.floats(raw) and raw.ndim in (1, 2, 3))  # 1 is told how to go on
 
     def split(self, raw: Any) -> Sequence[Any] | None:
         parts, batch = self._parts(raw)
@@ -301,7 +312,16 @@ class SequenceDomain(Domain):
             self._answers = answers(
                 parts, order, lengths, rows[X].shape[1], self.axes, self._answers
             )
-        return rows.select(parts[0]) if len(parts) == 1 else select(rows, parts, order)
+        try:
+            return rows.select(parts[0]) if len(parts) == 1 else select(rows, parts, order)
+        except TargetError as error:
+            every = self.step is None and int(lengths.max()) in parts[0].shape[1:]
+            if every and "out of range" not in str(error):
+                raise TargetError(
+                    f"{error}; this model answers at every step: step='last' with target=class "
+                    "explains its last answer, target=(step, class) one in between"
+                ) from error
+            raise
 
     def finish(self, task: Task, results: Sequence[Attribution]) -> Sequence[Attribution]:
         """The results, with what views show of the input, and notes on padding that was read."""
@@ -331,13 +351,16 @@ class SequenceDomain(Domain):
         return done
 
     def start(self, example: Example, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """A start that the user gave; of a series of numbers without its dimension of features."""
-        series = "f" not in self.axes
-        return {
-            name: value[:, None] if series and isinstance(value, Tensor) and value.dim() == 1
-            else value
-            for name, value in given.items()
-        }  # fmt: skip
+        """A start that the user gave, as (time, features).
+
+        One row may be a series without its dimension of features, or one step for all times.
+        """
+        x, value = example.inputs[X], given.get(X)
+        if not isinstance(value, Tensor) or value.dim() != 1:
+            return given
+        if "f" not in self.axes:
+            return {**given, X: value[:, None]}
+        return {**given, X: value.expand_as(x)} if len(value) == x.shape[1] else given
 
     def of_batch(self, find: Callable[[Sequence[Tensor]], Tensor]) -> Tensor:
         """What a function finds in all sequences of the present call, computed once for all."""
@@ -374,13 +397,10 @@ class SequenceDomain(Domain):
         """What the user calls the steps.
 
         Raises:
-            InputError: the function raised, or gave no names.
+            InputError: the function raised, or gave no names; or a list has not one for each step.
         """
         if not callable(self.labels):
-            raise InputError(
-                "labels is a function of a sequence (time, features) that gives the names of its "
-                f"steps (got {type(self.labels).__name__}); for one: lambda x: names"
-            )
+            return self._listed(len(x))
         try:
             return [str(name) for name in self.labels(x)]
         except Exception as error:  # the user's own code may raise anything
@@ -403,6 +423,25 @@ class SequenceDomain(Domain):
         self.layouts[EXTRA + name] = Pad(capacity=self.layouts[X].capacity) if padded else Stack()
         return [one[:n] for one, n in zip(each, lengths, strict=True)] if padded else each
 
+    def _read(self, raw: Any) -> Any:
+        """Arrays in the model's dtype; a tensor has the dtype that the user gave it.
+
+        Raises:
+            InputError: it is a table.
+        """
+        if isinstance(raw, list):
+            return [self._read(one) for one in raw]
+        given.refuse_table(raw)
+        if not isinstance(raw, np.ndarray) or raw.dtype.kind not in "iuf":
+            return raw
+        parts = [part for root in self.modules() for part in root.modules()]
+        own = [p.dtype for part in parts for p in part.parameters() if p.is_floating_point()]
+        if raw.dtype.kind != "f" and any(isinstance(part, nn.Embedding) for part in parts):
+            return raw  # these are indices
+        found = given.tensor(raw)
+        usual = found.dtype if raw.dtype.kind == "f" else torch.get_default_dtype()
+        return found.to(own[0] if own else usual)
+
     def _padded(self, raw: Any) -> bool:
         """Whether sequences came as one tensor, and nobody said how long they are."""
         return self._several(raw) and self.lengths is None
@@ -412,9 +451,21 @@ class SequenceDomain(Domain):
         raw = given.tensor(raw)
         return isinstance(raw, Tensor) and not raw.is_nested and raw.dim() == len(self.axes)
 
+    def _listed(self, time: int) -> list[str]:
+        listed = isinstance(self.labels, Iterable) and not isinstance(self.labels, (str, Tensor))
+        names: list[Any] = list(self.labels) if listed else []  # type: ignore[arg-type]
+        if not listed or len(names) != time:
+            got = f"{len(names)} names" if listed else type(self.labels).__name__
+            raise InputError(
+                "labels is a list with a name for each step, the same for all sequences, or a "
+                "function of a sequence (time, features) that gives them "
+                f"(got {got} for a sequence of {time} steps)"
+            )
+        return [str(name) for name in names]
+
     def _parts(self, raw: Any, alone: bool = False) -> tuple[list[_Part], bool]:
         """Every sequence with what belongs to it, and whether they are a batch."""
-        found, batch = given.sequences(raw, self.axes, self.lengths)
+        found, batch = given.sequences(self._read(raw), self.axes, self.lengths)
         if alone and batch:
             raise InputError(
                 f"one sequence has {len(self.axes) - 1} dimensions (got {given.kind(raw)})"

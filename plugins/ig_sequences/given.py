@@ -40,6 +40,20 @@ def tensor(raw: Any) -> Any:
     return torch.from_numpy(raw.copy()) if numbers else raw
 
 
+def refuse_table(raw: Any) -> None:
+    """Refuse a table of pandas or the like.
+
+    Raises:
+        InputError: it is one.
+    """
+    if hasattr(raw, "to_numpy") and not isinstance(raw, (Tensor, np.ndarray)):
+        column = "[:, None]" * (getattr(raw, "ndim", 2) == 1)
+        raise InputError(
+            f"a sequence is a tensor or an array (got {type(raw).__name__}): pass its "
+            f".to_numpy(dtype='float32'){column}"
+        )
+
+
 def floats(one: Any) -> bool:
     """Whether something is a tensor or an array of floating-point numbers."""
     if isinstance(one, np.ndarray):
@@ -110,7 +124,9 @@ def checked_lengths(lengths: Any, count: int, time: int) -> list[int]:
         isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in found
     )
     if not whole or len(found) != count or not all(1 <= n <= time for n in found):
-        advice = "; lengths.long() makes whole numbers" if _of_floats(lengths) else ""
+        listed = isinstance(lengths, (list, tuple))
+        whole_ones = "[int(n) for n in lengths]" if listed else "lengths.long()"
+        advice = f"; {whole_ones} makes whole numbers" if _of_floats(lengths) else ""
         raise InputError(
             f"lengths must be {count} whole numbers from 1 to {time}, one per padded sequence "
             f"(got {_short(found)}){advice}"
@@ -148,6 +164,9 @@ def own_times(
         InputError: too few or too many, not finite, or going back in time.
     """
     times = tensor(times)
+    _refuse_dates(times)
+    if batch and _one_axis(times) and all(len(times) == length for length in lengths):
+        times = [times] * len(lengths)
     turned = axes.index("t") < axes.index("n") and isinstance(times, Tensor) and times.dim() == 2
     found = own_parts("times", times.t() if turned else times, len(lengths), batch)
     longest = max(lengths, default=0)
@@ -170,6 +189,27 @@ def own_times(
             )
         checked.append(own)
     return checked
+
+
+def _one_axis(times: Any) -> bool:
+    """Whether these are the times of one sequence."""
+    if isinstance(times, (list, tuple)):
+        return bool(times) and all(isinstance(t, (int, float, np.number)) for t in times)
+    return isinstance(times, Tensor) and times.dim() == 1
+
+
+def _refuse_dates(times: Any) -> None:
+    """Refuse dates, from whose beginning times are counted.
+
+    Raises:
+        InputError: they are dates or spans of numpy or pandas.
+    """
+    for one in times if isinstance(times, (list, tuple)) else [times]:
+        if getattr(getattr(one, "dtype", None), "kind", None) in ("m", "M"):
+            raise InputError(
+                f"times are numbers (got {one.dtype}): (times - times[0]) / "
+                "np.timedelta64(1, 's') makes seconds of them"
+            )
 
 
 def _exact(times: Tensor, number: int) -> Float[Tensor, " time"]:

@@ -144,8 +144,12 @@ class Readout:
                 order += ", ..."
             raise OutputError(
                 f"step={self.step!r} needs an output at every step, in the order of "
-                f"axes={self.axes!r}, here ({order}) (got {tuple(outputs.shape)}); output= may be "
-                "a function that turns it"
+                f"axes={self.axes!r}, here ({order}) (got {tuple(outputs.shape)}); "
+                + (
+                    "leave step out where the model gives one answer per sequence"
+                    if outputs.dim() in (1, 2) and len(outputs) == rows
+                    else "output= may be a function that turns it"
+                )
             )
         if self.step == "mean":
             if alike:

@@ -55,6 +55,11 @@ def recurrent_in(modules: Iterable[nn.Module]) -> list[nn.RNNBase]:
     return [m for root in modules for m in root.modules() if isinstance(m, nn.RNNBase)]
 
 
+def steps_in(model: nn.Module) -> bool:
+    """Whether a module goes step by step somewhere: an RNN, or a cell of one."""
+    return any(isinstance(m, (nn.RNNBase, nn.RNNCellBase)) for m in model.modules())
+
+
 def time_first_in(modules: Iterable[nn.Module]) -> list[str]:
     """The kinds of modules, among these and what they hold, that read time before the batch.
 
@@ -84,6 +89,7 @@ def widths_checked(recurrent: Iterable[nn.RNNBase]) -> Iterator[None]:
             raise InputError(
                 f"{type(module).__name__} reads {module.input_size} features at every step "
                 f"(got {values.shape[-1]}); the features are the last dimension of a sequence"
+                f"{_advice(values, module.input_size)}"
             )
 
     handles = [m.register_forward_pre_hook(check, with_kwargs=True) for m in recurrent]
@@ -92,6 +98,20 @@ def widths_checked(recurrent: Iterable[nn.RNNBase]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _advice(values: Tensor, width: Any) -> str:
+    if width == 1:
+        return (
+            "; x[..., None] makes one feature of series of numbers (time,) or (batch, time), and "
+            "axes='nt' is for models that read those"
+        )
+    if width in values.shape[:-1]:
+        return (
+            "; x.transpose(-1, -2) puts features last, and axes='nft' is for models that read "
+            "(batch, features, time)"
+        )
+    return ""
 
 
 @contextmanager

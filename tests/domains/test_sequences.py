@@ -224,7 +224,7 @@ def test_a_recurrent_model_is_recognised_and_two_dimensions_are_one_sequence() -
     assert len(ig.attribute(model, torch.randn(2, 5, 3), target=0)) == 2
 
 
-@pytest.mark.parametrize("raw", ["text", torch.ones(3), torch.ones(2, 3, dtype=torch.long), [1.0]])
+@pytest.mark.parametrize("raw", ["text", torch.ones(2, 2, 5, 3), torch.ones(2, 3).long(), [1.0]])
 def test_other_inputs_are_left_to_other_domains(raw: object) -> None:
     assert not SequenceDomain.accepts(nn.GRU(3, 4, batch_first=True), raw)
 

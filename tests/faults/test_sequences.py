@@ -206,7 +206,11 @@ def test_times_that_float64_cannot_tell_apart_are_refused() -> None:
 
 def test_names_are_lists_and_functions_that_give_them() -> None:
     x = ragged()[1]
-    refused("labels is a function.*got list.*lambda x: names", gru(), x, labels=["a", "b"])
+    told = "labels is a list with a name for each step.*got {}"
+    refused(told.format("1 names for a sequence of 2 steps"), gru(), x, labels=["a"])
+    for labels in ("ab", 3):
+        refused(told.format(type(labels).__name__), gru(), x, labels=labels)
+    assert explain(gru(), x, labels=["a", "b"]).units.labels == ("a", "b")
     refused("names of the steps .AttributeError", gru(), x, labels=lambda x: x.foo)
     refused("names of the steps .TypeError", gru(), x, labels=lambda x: None)
     for names in ("abc", 3):
@@ -216,6 +220,12 @@ def test_names_are_lists_and_functions_that_give_them() -> None:
     result = explain(gru(), x, feature_names=[1, 2, 3], labels=range_of)
     assert result.units.labels == ("0", "1") and result.display["features"] == ["1", "2", "3"]
     assert "ig-sequence" in result.to_html()
+
+
+def test_one_list_of_names_is_for_sequences_of_one_length() -> None:
+    found = explain(gru(), [ragged()[1]] * 2, labels=["a", "b"])
+    assert [a.units.labels for a in found] == [("a", "b")] * 2
+    refused("got 2 names for a sequence of 6 steps", gru(), ragged(), labels=["a", "b"])
 
 
 def range_of(x: Tensor) -> Any:
@@ -601,3 +611,111 @@ def test_a_shared_argument_that_the_model_changes_is_put_back() -> None:
     for x, result in zip(ragged(), explain(halves, ragged(), shared={"z": given}), strict=True):
         assert torch.allclose(result.values[:, 0], 0.5 * x[:, 0], rtol=0, atol=1e-14)
     assert given.tolist() == [1.0, 1.0, 1.0]
+
+
+# -- what a user forgets ------------------------------------------------------------------------
+
+
+def test_a_forgotten_step_is_named() -> None:
+    advice = r".*every step: step='last' with target=class.*target=\(step, class\)"
+    model = Of(lambda h: h)
+    for raw in (ragged()[0], torch.randn(2, 6, 3, dtype=F64)):
+        told = r"one index per output dimension: 2 for output shape \(6, 5\) \(got 1\)"
+        refused(told + advice, model, raw, ig.TargetError)
+        refused("say which number" + advice, model, raw, ig.TargetError, target=None)
+
+
+def test_a_step_of_a_model_that_has_one_answer_is_left_out() -> None:
+    for f in (lambda h: h[:, -1], lambda h: h[:, -1, 0]):
+        refused("leave step out where", Of(f), ragged()[0], ig.OutputError, step="last")
+
+
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
+def test_a_model_of_cells_is_one_of_sequences(kind: Any) -> None:
+    class Walks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.cell = kind(3, 5).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            state = None
+            for step in x.unbind(1):
+                state = self.cell(step, state)
+            return state[0] if isinstance(state, tuple) else state
+
+    found = ig.attribute(Walks(), ragged(), target=0)
+    assert [tuple(a.values.shape) for a in found] == [(6, 3), (2, 3), (9, 3)]
+    assert found[0].units.kind == "step"
+
+
+@pytest.mark.parametrize("name", ["tokens", "times", "hx"])
+def test_an_argument_that_the_model_needs_is_named(name: str) -> None:
+    model = eval(f"lambda x, *, {name}: x.sum(1)")
+    own = {"times": "times=..., ", "hx": "state=..., "}.get(name, "")
+    told = f"also needs '{name}': pass {own}per_example=.'{name}': .*shared=.'{name}': "
+    refused(told, model, ragged())
+
+
+def test_a_series_of_numbers_is_told_how_to_become_a_sequence() -> None:
+    model = nn.GRU(1, 4, batch_first=True)
+    with pytest.raises(ig.InputError, match=r"got shape \(9,\).*x\[:, None\]"):
+        ig.attribute(model, torch.randn(9), target=0)
+    told = r"GRU reads 1 features at every step \(got 9\).*x\[..., None\].*axes='nt'"
+    with pytest.raises(ig.InputError, match=told):
+        ig.attribute(model, torch.randn(4, 9), target=0)
+
+
+def test_features_before_time_are_seen_by_the_width() -> None:
+    told = r"GRU reads 3 features.*got 7.*x.transpose\(-1, -2\).*axes='nft'"
+    refused(told, Of(lambda h: h[:, -1]), torch.randn(4, 3, 7, dtype=F64))
+
+
+def test_lengths_in_a_list_of_floats_are_refused_with_advice_for_lists() -> None:
+    told = r"\[int\(n\) for n in lengths\]"
+    refused(told, Last(), torch.ones(2, 9, 3, dtype=F64), lengths=[9.0, 5.0])
+
+
+def test_dates_are_told_how_to_become_times() -> None:
+    dates = np.arange("2026-01-01", "2026-01-07", dtype="datetime64[D]")
+    told = r"times are numbers \(got datetime64\[D\]\).*np.timedelta64\(1, 's'\)"
+    refused(told, Last(), ragged()[0], times=dates)
+    refused(told, Last(), [ragged()[0]], times=[dates])
+
+
+@pytest.mark.parametrize(
+    "given", [torch.arange(6.0), np.arange(6), [0, 1, 2, 3, 4, 5]], ids=["tensor", "array", "list"]
+)
+def test_one_axis_of_times_is_for_all_sequences_of_its_length(given: Any) -> None:
+    for found in explain(Of(lambda h: h[:, -1]), torch.randn(6, 6, 3, dtype=F64), times=given):
+        assert found.display["times"] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    refused("one value for each of 3", Of(lambda h: h[:, -1]), ragged(), times=given)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8"])
+def test_arrays_come_in_the_dtype_of_the_model(dtype: str) -> None:
+    array = (np.arange(12) % 2).reshape(4, 3).astype(dtype)
+    for model, own in ((gru(), F64), (gru().float(), torch.float32)):
+        plain = explain(model, torch.from_numpy(array).to(own), **NODES)
+        for found in (explain(model, array, **NODES), explain(model, [array], **NODES)[0]):
+            assert torch.equal(found.values, plain.values)
+
+
+def test_a_table_is_told_how_to_become_an_array() -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(ragged()[0].numpy(), columns=["a", "b", "c"])
+    told = r"got DataFrame\): pass its .to_numpy\(dtype='float32'\)"
+    refused(told, gru(), table)
+    refused(told, gru(), [table])
+    refused(r"got Series\): pass its .to_numpy\(dtype='float32'\)\[:, None\]", gru(), table["a"])
+    found = explain(gru(), table.to_numpy(), feature_names=table.columns)
+    assert found.display["features"] == ["a", "b", "c"]
+
+
+def test_a_baseline_of_one_step_stands_at_all_times() -> None:
+    step = torch.tensor([1.0, -2.0, 0.5], dtype=F64)
+    model = Of(lambda h: h[:, -1])
+    for x, found in zip(ragged(), explain(model, ragged(), baseline=step, **NODES), strict=True):
+        plain = explain(model, x, baseline=step.expand(len(x), 3), **NODES)
+        assert torch.allclose(found.values, plain.values, rtol=0, atol=1e-14)
+    refused("baseline", model, ragged(), ig.BaselineError, baseline=step[:2])

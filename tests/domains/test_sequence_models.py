@@ -352,7 +352,7 @@ def test_a_bare_rnn_begins_with_the_state_that_is_given(kind: type[nn.RNNBase]) 
         ([3, -1, 0, 0, 5], None, None),
         ("mean", None, "mean over steps"),
     ],
-    ids=str,
+    ids=["last", "middle", "first", "from the end", "own", "mean"],
 )
 def test_the_output_is_read_where_step_says(step: Any, at: Any, told: str | None) -> None:
     raw, one = ragged(), ReadsOne(nn.LSTM, "steps")

@@ -218,10 +218,11 @@ class SequenceDomain(Domain):
             doubted=time_first_in(self.modules()) if axes is None and not bare else (),
         )
         self._answers: int | None = None
-        given_names = {*self.per_example, *self.shared, *_names(self.call.lengths_name)}
-        given_names |= {*_names(self.call.state_name), *_names(self.call.mask_name)}
-        given_names |= {*_names(self.call.times_name if times is not None else None)}
-        refuse_missing(model, given_names, times_name)
+        own = {*_names(self.call.lengths_name), *_names(self.call.state_name)}
+        own |= {*_names(self.call.mask_name)}
+        timed = {*_names(self.call.times_name)}
+        extras = {*self.per_example, *self.shared}
+        refuse_missing(model, own | extras | (set() if times is None else timed), times_name)
         self.both_ends = self.step == "last" and bare and output is None and model.bidirectional
         room = room_of(self.modules())
         self.layouts: dict[str, Layout] = {X: Pad(capacity=room), PLACE: Stack()}
@@ -234,9 +235,7 @@ class SequenceDomain(Domain):
         """Extra arguments that are cut to the lengths, if they are as wide as the sequences."""
         for name, value in self.per_example.items():
             self.layouts[EXTRA + name] = Pad(capacity=room) if _ragged(value) else Stack()
-        taken = {*_names(self.call.lengths_name), *_names(self.call.times_name)}
-        taken |= {*_names(self.call.state_name), *_names(self.call.mask_name)}
-        if clash := sorted(taken & (self.per_example.keys() | self.shared.keys())):
+        if clash := sorted((own | timed) & extras):
             raise InputError(
                 f"{clash} are options of their own: lengths=, times= and state= (and a mask made "
                 "of the lengths) go to the model by themselves, so leave them out of per_example "

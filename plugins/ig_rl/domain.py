@@ -27,7 +27,7 @@ from ig_core import (
     UnknownNameError,
 )
 from ig_rl import features, view
-from ig_rl.agents import Agent, agent_of
+from ig_rl.agents import Agent, Point, agent_of
 
 TIE_ULPS = 8.0
 """Scores that differ by fewer roundings than this are tied."""
@@ -77,7 +77,7 @@ class AgentDomain(Domain):
         self.agent = agent_of(model)
         self.space = _box(model.observation_space)
         self.explain = _explained(explain, self.agent, model)
-        self.count = _count(model.action_space)
+        self.count = self.agent.count
         self.versus = self._versus(versus)
         known = features.environment_of(model)
         self.feature_names = features.feature_names(feature_names, known, self.space.shape)
@@ -118,12 +118,11 @@ class AgentDomain(Domain):
         )
 
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
-        if self.explain == "value":
-            return rows.select(self.agent.value(rows["observation"]))
-        scores = self._scores(rows["observation"])
-        if self.explain == "gap":
+        point = Point(rows["observation"])
+        if self.agent.takes(self.explain) == 2:
+            scores = self._scores(point)
             return rows.select(scores, part=0) - rows.select(scores, part=1)
-        return rows.select(scores)
+        return rows.select(self.agent.numbers(self.explain, point))
 
     def baseline(self, example: Example) -> Mapping[str, Tensor]:
         if self.states is None:
@@ -200,7 +199,7 @@ class AgentDomain(Domain):
             return (), ties
         try:
             with torch.no_grad():
-                scores = self._scores(z[None])[0]
+                scores = self._scores(Point(z[None]))[0]
         except IGError:
             raise
         except Exception as error:
@@ -226,13 +225,13 @@ class AgentDomain(Domain):
             )
         return actions, ties
 
-    def _scores(self, z: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows actions"]:
+    def _scores(self, point: Point) -> Float[Tensor, "rows actions"]:
         """One number per row and action, and nothing else."""
-        scores = self.agent.scores(z)
-        if tuple(scores.shape) != (len(z), self.count):
+        scores, wanted = self.agent.scores(point), (len(point.observation), self.count)
+        if tuple(scores.shape) != wanted:
             raise OutputError(
                 f"the agent's network must give one number per observation and action: expected "
-                f"shape {(len(z), self.count)} (got {tuple(scores.shape)})"
+                f"shape {wanted} (got {tuple(scores.shape)})"
             )
         return scores
 
@@ -278,13 +277,6 @@ def _box(space: Any) -> Any:
     if not isinstance(space, Box):
         raise InputError(f"the agent's observations must lie in a Box (got {space})")
     return space
-
-
-def _count(space: Any) -> int:
-    """The number of discrete actions, 0 where actions are continuous."""
-    from gymnasium.spaces import Discrete
-
-    return int(space.n) if isinstance(space, Discrete) else 0
 
 
 def _explained(explain: str, agent: Agent, model: Any) -> str:

@@ -45,10 +45,13 @@ from ig_core.metrics import Game, Metric
 from ig_core.paths import Path, Piecewise, Straight
 from ig_core.quadrature import Rule
 from ig_core.report.card import Card
+from ig_core.report.figure import embedded as embedded_figure
 from ig_core.report.figure import new as new_figure
+from ig_core.report.figure import saved as saved_figure
+from ig_core.report.figure import words as figure_words
 from ig_core.report.html import heat, page, templates
 from ig_core.report.table import Table
-from ig_core.report.text import clean, signed
+from ig_core.report.text import clean, shortened, signed
 from ig_core.results import Integral
 from ig_core.rows import Rows
 from ig_core.site import Site
@@ -65,6 +68,7 @@ __all__ = [
     "NotConvergedWarning", "OutputError", "Pad", "Path", "Piecewise", "PluginError",
     "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
     "Selector", "Site", "Stack", "StorageError", "Straight", "Table", "Target", "TargetError",
-    "Task", "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "load",
-    "made_once", "new_figure", "page", "pick", "plugins", "prepare", "signed", "templates",
+    "Task", "Units", "UnknownNameError", "Zeros", "attribute", "clean", "embedded_figure",
+    "figure_words", "heat", "hookimpl", "load", "made_once", "new_figure", "page", "pick",
+    "plugins", "prepare", "saved_figure", "shortened", "signed", "templates",
 ]  # fmt: skip

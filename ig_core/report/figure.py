@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ig_core.errors import MissingFrameworkError
+from ig_core.errors import InputError, MissingFrameworkError, StorageError
 from ig_core.report.card import Card
-from ig_core.report.text import clean
+from ig_core.report.text import clean, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,6 +31,44 @@ def new(width: float = 7.0, height: float = 4.0) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def words(text: str, most: int | None = None) -> str:
+    """Words of a user that matplotlib does not read as a formula, without control characters.
+
+    >>> words("$x$")
+    '\\\\$x\\\\$'
+    """
+    told = clean(text) if most is None else shortened(clean(text), most)
+    return told.replace("$", r"\$")
+
+
+def embedded(draw: Callable[..., Figure], *finding: Any) -> str:
+    """The figure ``draw(*finding)`` as the source of an ``img``; empty without matplotlib."""
+    try:
+        drawn = draw(*finding)
+    except MissingFrameworkError:
+        return ""
+    file = io.BytesIO()
+    drawn.savefig(file, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def saved(figure: Figure, path: str | Path) -> Path:
+    """A figure as a file: PNG, SVG or PDF by its ending.
+
+    Raises:
+        InputError: the ending is of another kind.
+        StorageError: the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InputError(f"a picture ends in .png, .svg or .pdf (got {path.name!r})")
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise StorageError(f"cannot write {str(path)!r}: {error}") from error
+    return path
+
+
 def bars(card: Card, top: int = 20) -> Any:
     """Signed bars of the units of largest magnitude: red raises the output, blue lowers it."""
     shown = card.largest(top)
@@ -35,7 +77,7 @@ def bars(card: Card, top: int = 20) -> Any:
     places = range(len(shown.labels))
     colours = [RED if score > 0 else BLUE for score in shown.scores]
     axes.barh(places, shown.scores, color=colours)
-    axes.set_yticks(places, [clean(label).replace("$", r"\$") for label in shown.labels])
+    axes.set_yticks(places, [words(label) for label in shown.labels])
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlabel("attribution (same unit as the output)")

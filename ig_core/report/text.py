@@ -9,6 +9,8 @@ from ig_core.report.card import Card
 
 BAR = 20
 
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+
 
 def table(card: Card, most: int = 30) -> str:
     """Units by magnitude with signed bars; facts beneath.
@@ -53,3 +55,12 @@ def clean(label: str) -> str:
     return "".join(
         c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}" for c in label
     )
+
+
+def shortened(label: str, most: int) -> str:
+    """A label of at most so many letters; the last one is an ellipsis where some are left out.
+
+    >>> shortened("cepstrum", 4), shortened("rain", 4)
+    ('cep…', 'rain')
+    """
+    return label if len(label) <= most else label[: most - 1] + ELLIPSIS

@@ -24,8 +24,9 @@ PUBLIC = [
     "NotConvergedWarning", "OutputError", "Pad", "Path", "Piecewise", "PluginError",
     "PluginManager", "PluginRecord", "PluginWarning", "Progress", "Rows", "Rule", "Samples",
     "Selector", "Site", "Stack", "StorageError", "Straight", "Table", "Target", "TargetError",
-    "Task", "Units", "UnknownNameError", "Zeros", "attribute", "clean", "heat", "hookimpl", "load",
-    "made_once", "new_figure", "page", "pick", "plugins", "prepare", "signed", "templates",
+    "Task", "Units", "UnknownNameError", "Zeros", "attribute", "clean", "embedded_figure",
+    "figure_words", "heat", "hookimpl", "load", "made_once", "new_figure", "page", "pick",
+    "plugins", "prepare", "saved_figure", "shortened", "signed", "templates",
 ]  # fmt: skip
 
 TESTING = ["TOYS", "Check", "ConformanceError", "NotApplicable", "Subject", "Toy", "checks"]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from ig_core import Table, new_figure
+from ig_core import Table, embedded_figure, new_figure
 from ig_sequences.view.figures import BLUE, GREY, PURPLE, RED
-from ig_sequences.view.pages import image, rendered, told
+from ig_sequences.view.pages import rendered, told
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ def decay_html(decay: Decay) -> str:
         sequences=decay.sequences,
         left_out=decay.left_out,
         notes=decay.notes,
-        plot=image(profile, decay),
+        plot=embedded_figure(profile, decay),
         future=None if decay.future is None else told(decay.future),
         sides=[_tables(name, side) for name, side in sides],
     )

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from ig_core import new_figure
-from ig_sequences.view.figures import GREY, label
-from ig_sequences.view.pages import image, rendered
+from ig_core import embedded_figure, figure_words, new_figure
+from ig_sequences.view.figures import GREY
+from ig_sequences.view.pages import rendered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def faithfulness_html(found: Faithfulness) -> str:
     return rendered(
         "faithfulness.html",
         explained=found.explained,
-        plot=image(lambda one: one.plot(), found),
+        plot=embedded_figure(lambda one: one.plot(), found),
         table=Markup(found.table().to_html()),
     )
 
@@ -51,13 +51,13 @@ def faithfulness(found: Faithfulness, controls: tuple[str, ...]) -> Figure:
                 markersize=6,
                 linewidth=1.4,
                 capsize=2,
-                label=label(row.ranking),
+                label=figure_words(row.ranking),
                 **style,
             )
         axes.axhline(0, color="black", linewidth=0.6)
-        axes.set_title(f"removed: {label(removed)}", fontsize=9)
+        axes.set_title(f"removed: {figure_words(removed)}", fontsize=9)
         axes.set_xlabel("% of the steps")
         axes.grid(alpha=0.25)
-    panels[0].set_ylabel(f"drop of {label(found.explained)}")
+    panels[0].set_ylabel(f"drop of {figure_words(found.explained)}")
     figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     return figure

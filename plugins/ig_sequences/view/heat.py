@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ig_core import Attribution, InputError, StorageError, new_figure
-from ig_sequences.view.figures import INK, PALE_BLUE, RED, label
+from ig_core import Attribution, figure_words, new_figure, saved_figure
+from ig_sequences.view.figures import INK, PALE_BLUE, RED
 from ig_sequences.view.grid import Grid, grid
 from ig_sequences.view.series import explained
 
@@ -57,12 +57,12 @@ def heat_map(attribution: Attribution, steps: slice = slice(None)) -> Figure:
         drawn = _row(axes, found, row)
     figure.colorbar(drawn, ax=every[1:].tolist(), label="attribution", pad=0.01)
     every[0].set_title(
-        f"What every {found.kind} did for {label(explained(attribution), 60)}: "
+        f"What every {found.kind} did for {figure_words(explained(attribution), 60)}: "
         f"difference {attribution.delta:.4g}, residual {attribution.residual:.1e}, "
         f"{attribution.status}",
         fontsize=9,
     )
-    firsts = [label(column.split(" to ")[0], MOST_LETTERS) for column in found.columns]
+    firsts = [figure_words(column.split(" to ")[0], MOST_LETTERS) for column in found.columns]
     apart = -(-len(firsts) * (max(map(len, firsts)) + 2) // MOST_TICK_LETTERS)
     every[-1].set_xticks(range(0, len(firsts), apart), firsts[::apart])
     if found.per_column > 1:
@@ -82,24 +82,7 @@ def picture(attribution: Attribution, path: str | Path) -> Path:
         MissingFrameworkError: matplotlib is not installed.
         StorageError: the file cannot be written.
     """
-    return saved(heat_map(attribution), path)
-
-
-def saved(figure: Figure, path: str | Path) -> Path:
-    """A figure as a file: PNG, SVG or PDF by its ending.
-
-    Raises:
-        InputError: the ending is of another kind.
-        StorageError: the file cannot be written.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError(f"a picture ends in .png, .svg or .pdf (got {path.name!r})")
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise StorageError(f"cannot write {str(path)!r}: {error}") from error
-    return path
+    return saved_figure(heat_map(attribution), path)
 
 
 def _sums(axes: Axes, found: Grid) -> None:
@@ -129,7 +112,7 @@ def _row(axes: Axes, found: Grid, row: int) -> AxesImage:
     if found.explained is not None:
         axes.axvline(found.explained, color=INK, linestyle="--", linewidth=1)
     axes.set_ylabel(
-        label(found.rows[row], MOST_LETTERS), fontsize=8, rotation=0, ha="right", va="center"
+        figure_words(found.rows[row], MOST_LETTERS), fontsize=8, rotation=0, ha="right", va="center"
     )
     axes.set_yticks([])
     axes.tick_params(labelsize=8)

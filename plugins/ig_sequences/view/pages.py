@@ -1,17 +1,14 @@
-"""The templates of the sequence plugin, with autoescape on everywhere, and figures inside pages."""
+"""The templates of the sequence plugin, with autoescape on everywhere."""
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment
 
-from ig_core import MissingFrameworkError, clean, signed, templates
+from ig_core import clean, signed, templates
 
 if TYPE_CHECKING:
     from ig_sequences.decay import Decay
@@ -25,17 +22,6 @@ def _environment() -> Environment:
 def rendered(template: str, **values: Any) -> str:
     """A template, filled in; every value is escaped but what is HTML already."""
     return _environment().get_template(template).render(values)
-
-
-def image(figure: Callable[[Any], Any], finding: Any) -> str:
-    """The figure of a finding as the source of an ``img``; empty where matplotlib is missing."""
-    try:
-        drawn = figure(finding)
-    except MissingFrameworkError:
-        return ""
-    file = io.BytesIO()
-    drawn.savefig(file, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 FAR = 1000.0

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ig_core import Attribution, Table, clean, signed
-from ig_sequences.view.figures import shortened
+from ig_core import Attribution, Table, clean, shortened, signed
 from ig_sequences.view.grid import (
     Grid,
     closer,

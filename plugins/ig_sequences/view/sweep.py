@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from ig_core import new_figure
-from ig_sequences.view.figures import BLUE, GREY, label
-from ig_sequences.view.pages import image, rendered
+from ig_core import embedded_figure, figure_words, new_figure
+from ig_sequences.view.figures import BLUE, GREY
+from ig_sequences.view.pages import rendered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def sweep(found: Sweep) -> Figure:
     for value, error in zip(found.values, found.errors, strict=True):
         if error:
             axes.axvline(value, color=GREY, linestyle="--", linewidth=0.8)
-    axes.set_xlabel(label(found.parameter))
+    axes.set_xlabel(figure_words(found.parameter))
     axes.set_ylabel(f"{found.measure.replace('_', ' ')} ({_unit(found)})")
     axes.grid(alpha=0.25)
     if axes.get_legend_handles_labels()[0]:
@@ -59,7 +59,7 @@ def sweep_html(found: Sweep) -> str:
         "sweep.html",
         parameter=found.parameter,
         measure=found.measure.replace("_", " "),
-        plot=image(sweep, found),
+        plot=embedded_figure(sweep, found),
         table=Markup(found.table().to_html()),
         failed=sum(decay is None for decay in found.decays),
     )

@@ -21,7 +21,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 import ig_core as ig
 import ig_rl
 from ig_core.testing import Subject, checks
-from ig_rl import cases
 from ig_rl.baselines import VisitedMean
 from ig_rl.domain import AgentDomain
 from ig_rl.episodes import play
@@ -247,35 +246,6 @@ def test_linear_q_network_gets_weight_times_difference():
     result = ig.attribute(model, STATE, explain="q", target=1, baseline=start)
     expected = weight[1] * (torch.tensor(STATE).double() - start)
     torch.testing.assert_close(result.values, expected, atol=1e-14, rtol=0)
-
-
-def test_lqr_critic_gets_its_closed_form(tmp_path):
-    loaded = cases.lqr_critic(tmp_path)
-    H = cases.cost_to_go()
-    for state, result in zip(loaded.inputs, ig.attribute(loaded.model, loaded.inputs), strict=True):
-        torch.testing.assert_close(result.values, -state * (H @ state), atol=1e-12, rtol=1e-12)
-
-
-def test_lqr_critic_from_another_start_gets_its_closed_form(tmp_path):
-    loaded = cases.lqr_critic(tmp_path)
-    H, state = cases.cost_to_go(), loaded.inputs[0]
-    start = torch.tensor([0.5, -1.0], dtype=torch.float64)
-    [result] = ig.attribute(loaded.model, state[None], baseline=start)
-    expected = -(state - start) * (H @ (state + start))
-    torch.testing.assert_close(result.values, expected, atol=1e-12, rtol=1e-12)
-
-
-def test_lqr_cost_is_what_its_controller_pays():
-    H = cases.cost_to_go().numpy()
-    A, B = np.array([[1.0, 0.1], [0.0, 1.0]]), np.array([[0.0], [0.1]])
-    gain = np.linalg.solve(0.1 + B.T @ H @ B, B.T @ H @ A)
-    state, paid = np.array([1.0, -0.5]), 0.0
-    expected = state @ H @ state
-    for _ in range(1000):
-        force = -gain @ state
-        paid += state @ state + 0.1 * force @ force
-        state = A @ state + B @ force
-    assert paid == pytest.approx(expected, rel=1e-9)
 
 
 # -- the agent is left as it was --------------------------------------------------------------
@@ -707,39 +677,3 @@ def test_weights_that_are_not_the_agent_s_numbers_are_refused(tmp_path, change, 
     with pytest.raises(ig.InputError, match=told):
         load_policy_weights(path, model)
     assert all(v.equal(before[n]) for n, v in model.policy.state_dict().items())
-
-
-# -- cases ------------------------------------------------------------------------------------
-
-
-def test_the_cases_are_registered():
-    found = {case.name: case for case in ig.plugins().all("case")}
-    assert found["cartpole-dqn"].real
-    assert found["cartpole-dqn"].domain == "rl"
-    assert not found["lqr-critic"].real
-
-
-def test_an_agent_that_did_not_learn_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(cases, "STEPS", 1200)
-    monkeypatch.setattr(cases, "CHECK_EVERY", 1200)
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    with pytest.raises(ig.ModelError, match="expected at least 150"):
-        cases.cartpole_dqn(tmp_path)
-    assert not (tmp_path / "cartpole-dqn.safetensors").exists()
-    assert torch.get_num_threads() == threads
-    assert torch.get_rng_state().equal(state)
-
-
-@pytest.mark.real
-def test_cartpole_dqn_is_good_and_its_gaps_are_complete(request):
-    loaded = cases.cartpole_dqn(request.config.cache.mkdir("ig_rl"))
-    assert loaded.facts["mean return of 10 episodes"] >= 150
-    assert len(loaded.inputs) == 16
-    options = {**loaded.options, "budget": 16_384}
-    results = ig.attribute(loaded.model, loaded.inputs, **options)
-    fine = ig.attribute(loaded.model, loaded.inputs, rule="midpoint", steps=20_000, **options)
-    for result, exact in zip(results, fine, strict=True):
-        size = float(exact.scores.abs().sum())
-        assert result.converged
-        assert abs(result.residual) <= 1e-2 * size
-        assert float((result.scores - exact.scores).abs().sum()) <= 1e-2 * size

@@ -1,0 +1,210 @@
+"""Importance: how strong every state feature is over many states, and for each action."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ig_core import InputError, Table
+from ig_rl import plain
+
+LEVEL = 0.95
+"""Of the intervals."""
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Strength:
+    """How strong every feature is over ``count`` states.
+
+    ``magnitude`` is the mean of abs(score), ``mean`` that of the signed score and ``share`` the
+    part of a feature in the sum of all magnitudes. ``intervals`` hold for each of the three the
+    lower and the upper end of its 95 % bootstrap interval over states, NaN for fewer than two.
+    """
+
+    count: int
+    magnitude: Float[np.ndarray, " features"]
+    mean: Float[np.ndarray, " features"]
+    share: Float[np.ndarray, " features"]
+    intervals: Mapping[str, Float[np.ndarray, "2 features"]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values; NaN becomes None."""
+        return {
+            "count": self.count,
+            **{name: plain.numbers(getattr(self, name)) for name in MEASURES},
+            "intervals": {name: plain.numbers(ends) for name, ends in self.intervals.items()},
+        }
+
+
+MEASURES = ("magnitude", "mean", "share")
+"""What a :class:`Strength` says of each feature."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Importance:
+    """How strong every state feature is: over all states, and by the action explained there.
+
+    ``scores[s]`` are the attributions of ``names`` at state s, with the values of the features
+    there. Where each state explains its own greedy action, a positive ``mean`` speaks for what the
+    agent does, and ``per_action`` parts the states by it; otherwise the sign is that of
+    ``quantity``. Intervals take states for independent. Those of one episode are not, so that the
+    intervals are too narrow for few episodes.
+    """
+
+    names: Sequence[str]
+    scores: Float[np.ndarray, "states features"]
+    values: Float[np.ndarray, "states features"]
+    overall: Strength
+    per_action: Mapping[str, Strength]
+    quantity: str
+    baseline: str
+    residual: float
+    agent: str = ""
+    left_out: int = 0
+    image: Sequence[int] = ()
+    """Of pixels as features: how many frames, rows and columns they are."""
+    notes: Sequence[str] = ()
+
+    def strongest(self, k: int = 10) -> list[int]:
+        """The features of largest magnitude over all states, the first of them the largest."""
+        return np.argsort(-self.overall.magnitude, kind="stable")[: max(k, 0)].tolist()
+
+    def table(self) -> Table:
+        """One feature a row, the strongest first, with intervals over all states."""
+        whole = self.overall
+        (low, high), (least, most) = whole.intervals["magnitude"], whole.intervals["share"]
+        rows: list[list[str | float]] = [
+            [
+                self.names[i],
+                *map(float, (whole.magnitude[i], low[i], high[i], whole.mean[i])),
+                *map(float, (whole.share[i], least[i], most[i])),
+            ]
+            for i in self.strongest(len(self.names))
+        ]
+        ends = ["95 % low", "95 % high"]
+        columns = ["feature", "mean |score|", *ends, "mean score", "share", *ends]
+        return Table(columns, rows, self._facts())
+
+    def actions(self) -> Table:
+        """One feature a row and one action a column: the mean score of states that choose it."""
+        rows: list[list[str | float]] = [
+            [self.names[i], *(float(part.mean[i]) for part in self.per_action.values())]
+            for i in self.strongest(len(self.names))
+        ]
+        counts = ", ".join(f"{part.count} {name}" for name, part in self.per_action.items())
+        return Table(
+            ["mean score", *self.per_action], rows, [f"states: {counts}"] if counts else []
+        )
+
+    def to_csv(self) -> str:
+        """One row for each feature, over all states and then for each action, numbers in full."""
+        columns = ["action", "states", "feature"]
+        columns += [n for m in MEASURES for n in (m, f"{m} 95 % low", f"{m} 95 % high")]
+        rows: list[list[str | int | float]] = [
+            [
+                group,
+                part.count,
+                name,
+                *(
+                    float(number[i])
+                    for m in MEASURES
+                    for number in (getattr(part, m), *part.intervals[m])
+                ),
+            ]
+            for group, part in {"all": self.overall, **self.per_action}.items()
+            for i, name in enumerate(self.names)
+        ]
+        return Table(columns, rows).to_csv()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values; NaN becomes None."""
+        return {
+            "names": list(self.names),
+            "scores": plain.numbers(self.scores),
+            "values": plain.numbers(self.values),
+            "overall": self.overall.to_dict(),
+            "per_action": {name: part.to_dict() for name, part in self.per_action.items()},
+            "quantity": self.quantity,
+            "baseline": self.baseline,
+            "agent": self.agent,
+            "residual": plain.number(self.residual),
+            "left_out": self.left_out,
+            "image": list(self.image),
+            "notes": list(self.notes),
+        }
+
+    def to_text(self) -> str:
+        """Both tables as plain text."""
+        tables = [self.table()] + ([self.actions()] if self.per_action else [])
+        return "\n\n".join(table.to_text() for table in tables)
+
+    def __repr__(self) -> str:
+        told = ", ".join(
+            f"{self.names[i]} {100 * self.overall.share[i]:.0f} %" for i in self.strongest(3)
+        )
+        return f"Importance({self.quantity}, {self.overall.count} states: {told})"
+
+    def _facts(self) -> list[str]:
+        left = f", {self.left_out} left out that could not be explained" if self.left_out else ""
+        return [
+            f"{self.quantity} of {self.agent or 'the agent'}; {self.overall.count} states{left}",
+            f"baseline: {self.baseline}; completeness: worst residual {self.residual:.1e}",
+            *self.notes,
+        ]
+
+
+def strength(
+    scores: Float[np.ndarray, "states features"],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Strength:
+    """The strength of each feature, with percentile intervals of a bootstrap over states.
+
+    >>> found = strength(np.array([[3.0, -1.0], [1.0, 1.0]]))
+    >>> found.magnitude.tolist(), found.mean.tolist(), found.share.tolist()
+    ([2.0, 1.0], [2.0, 0.0], [0.6666666666666666, 0.3333333333333333])
+
+    Raises:
+        InputError: there is no state.
+    """
+    count, features = scores.shape
+    if not count:
+        raise InputError("importance needs at least one state that could be explained (got none)")
+    sizes = np.abs(scores)
+    measured = _measures(sizes.mean(0), scores.mean(0))
+    if count < 2:
+        intervals = {name: np.full((2, features), math.nan) for name in MEASURES}
+    else:
+        drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, resamples)
+        means = drawn @ sizes / count, drawn @ scores / count
+        ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+        intervals = {n: np.quantile(own, ends, axis=0) for n, own in _measures(*means).items()}
+    return Strength(count=count, **measured, intervals=intervals)
+
+
+def by_action(
+    scores: Float[np.ndarray, "states features"],
+    actions: Int[np.ndarray, " states"],
+    names: Sequence[str],
+    **options: Any,
+) -> dict[str, Strength]:
+    """The strength over the states of each action that some state has, by the action's name."""
+    return {
+        names[a]: strength(scores[actions == a], **options) for a in np.unique(actions).tolist()
+    }
+
+
+def _measures(
+    magnitude: Float[np.ndarray, "*some features"], mean: Float[np.ndarray, "*some features"]
+) -> dict[str, Float[np.ndarray, "*some features"]]:
+    whole = magnitude.sum(-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {"magnitude": magnitude, "mean": mean, "share": magnitude / whole}

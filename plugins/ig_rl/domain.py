@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ig_core import (
@@ -114,7 +114,7 @@ class AgentDomain(Domain):
             {"observation": z},
             target=_target(actions),
             units=Units(tuple(labels), {"observation": index}, kind="state feature"),
-            display=self._display(actions, ties),
+            display=self._display(actions, ties) | {"values": array.double().flatten().tolist()},
         )
 
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
@@ -141,6 +141,11 @@ class AgentDomain(Domain):
             _array(observations), self.space, normalize_images=self.model.policy.normalize_images
         )
         return torch.as_tensor(z).to(self.model.policy.device, self.agent.dtype)
+
+    def actions_of(self, observations: Any) -> Int[Tensor, " examples"]:
+        """The greedy action at each of a batch of observations."""
+        with self.prepared(), torch.no_grad():
+            return self._scores(Point(self.preprocessed(observations))).argmax(1).cpu()
 
     def visited_mean(self, states: Any = None) -> Float[Tensor, ...]:
         """The mean of visited states, preprocessed; of those that the domain was given by default.
@@ -266,6 +271,8 @@ class AgentDomain(Domain):
             "explain": self.explain,
             "quantity": view.quantity(self.agent.symbol, [self.action_names[a] for a in actions]),
             "actions": [self.action_names[a] for a in actions],
+            "pair": list(actions),
+            "names": [features.bare(name) for name in self.feature_names],
             "ties": ties,
             "visited": 0 if self.states is None else len(self.states),
         }

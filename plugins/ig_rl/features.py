@@ -31,6 +31,9 @@ ACTIONS: dict[str, tuple[str, ...]] = {
 }
 """Discrete actions of the same environments."""
 
+WITH_UNIT = re.compile(r"(.+) \(([^()]+)\)")
+"""A feature and its unit of measurement."""
+
 
 def environment_of(model: Any) -> str:
     """The known environment whose raw observations an agent receives; empty if there is none.
@@ -89,5 +92,15 @@ def written(name: str, value: float) -> str:
     >>> written("pole angle (rad)", 0.0412)
     'pole angle = +0.0412 rad'
     """
-    parts = re.fullmatch(r"(.+) \(([^()]+)\)", name)
+    parts = WITH_UNIT.fullmatch(name)
     return f"{parts[1]} = {value:+.3g} {parts[2]}" if parts else f"{name} = {value:+.3g}"
+
+
+def bare(name: str) -> str:
+    """A feature without its value and its unit.
+
+    >>> bare("pole angle (rad)")
+    'pole angle'
+    """
+    parts = WITH_UNIT.fullmatch(name)
+    return parts[1] if parts else name

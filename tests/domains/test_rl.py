@@ -392,6 +392,22 @@ def test_features_of_a_known_environment_have_names_values_and_units():
     assert result.display["actions"] in (["left", "right"], ["right", "left"])
 
 
+def test_results_hold_names_raw_values_and_the_pair_for_views():
+    result = ig.attribute(agent(), STATE, target=(1, 0))
+    assert result.display["names"][2:] == ["pole angle", "pole angular velocity"]
+    assert result.display["values"] == STATE.astype(float).tolist()
+    assert result.display["pair"] == [1, 0]
+
+
+def test_actions_of_states_are_those_that_the_agent_predicts():
+    model = agent(env="Acrobot-v1")
+    batch = np.random.default_rng(1).normal(size=(64, 6)).astype(np.float32)
+    expected, _ = model.predict(batch, deterministic=True)
+    model.policy.train()
+    assert AgentDomain(model).actions_of(batch).tolist() == expected.tolist()
+    assert model.policy.training
+
+
 def test_features_behind_a_normalising_wrapper_have_no_unit():
     def unit(env):
         return ig.attribute(agent(env=env), STATE).units.labels[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 Observation = Tensor | dict[str, Tensor]
@@ -20,12 +20,15 @@ class Point:
 
     ``observation`` is what Stable-Baselines3's ``preprocess_obs`` gives, ``action`` a continuous
     action on the scale of [-1, 1] on which critics receive it, ``state`` what a recurrent policy
-    carries.
+    carries: tensors (rows, layers, hidden). Where the observations of an episode so far move
+    together, ``observation`` has a dimension of time after that of rows, and ``lengths`` counts
+    the steps of each row before the padding.
     """
 
     observation: Observation
     action: Float[Tensor, "rows size"] | None = None
-    state: tuple[Tensor, ...] | None = None
+    state: tuple[Float[Tensor, "rows layers hidden"], ...] | None = None
+    lengths: Int[Tensor, " rows"] | None = None
 
 
 class Agent(ABC):

@@ -1,0 +1,242 @@
+"""Pictures of episodes and of many states show their numbers, and nothing that steers a machine."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from imageio import v2 as imageio
+
+import ig_core as ig
+from ig_rl import view
+from ig_rl.importance import Importance, by_action, strength
+from ig_rl.timeline import Timeline
+from ig_rl.view.rows import MOST_ROWS, feature_rows
+from ig_rl.view.screens import filmstrip
+
+STEPS = 12
+HOSTILE = "<img src=x onerror=alert(1)>$x$"
+
+
+def episode(**changes):
+    """A hand-made episode of two features, the second of which speaks for action 0."""
+    scores = np.stack([np.linspace(0, 1, STEPS), np.linspace(0, -0.5, STEPS)], 1)
+    made = Timeline(
+        scores=scores,
+        values=scores * 2,
+        names=["angle", "speed"],
+        actions=np.arange(STEPS) % 2,
+        action_names=["left", "right"],
+        rewards=np.ones(STEPS),
+        outputs=scores.sum(1) + 0.25,
+        base=np.full(STEPS, 0.25),
+        residuals=np.zeros(STEPS),
+        statuses=["converged"] * STEPS,
+        pair=(1, 0),
+        explain="gap",
+        quantity="Q(right) - Q(left)",
+        baseline="visited-mean",
+        agent="DQN",
+        seed=3,
+    )
+    return replace(made, **changes)
+
+
+def pixels(frames=1):
+    """An episode of 4 x 5 pixels: one that speaks for the action and one that speaks against it."""
+    scores = np.zeros((STEPS, frames, 4, 5))
+    seen = np.zeros_like(scores)
+    for step in range(STEPS):
+        scores[step, -1, step % 4, 1], scores[step, -1, 3, 4] = 2.0, -1.0
+        seen[step, -1, step % 4, 1] = 255
+    flat = (STEPS, -1)
+    return episode(
+        scores=scores.reshape(flat),
+        values=seen.reshape(flat),
+        names=[f"pixel {i}" for i in range(frames * 20)],
+        image=(frames, 4, 5),
+    )
+
+
+def many(**changes):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(40, 3))
+    scores = values * np.array([2.0, 0.5, 0.0])
+    actions = (scores.sum(1) > 0).astype(int)
+    made = Importance(
+        names=["a", "b", "dead"],
+        scores=scores,
+        values=values,
+        overall=strength(scores),
+        per_action=by_action(scores, actions, ["left", "right"]),
+        quantity="the greedy action's gap",
+        baseline="visited-mean",
+        residual=0.0,
+        agent="DQN",
+    )
+    return replace(made, **changes)
+
+
+def drawn_texts(figure):
+    """All words of a figure."""
+    from matplotlib.text import Text
+
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+# -- the timeline -----------------------------------------------------------------------------
+
+
+def test_the_timeline_draws_the_scores_that_it_was_given_on_a_symmetric_scale():
+    found = episode()
+    heat = view.timeline(found).axes[0].get_images()[0]
+    assert np.array_equal(heat.get_array(), found.scores.T)
+    assert heat.get_clim() == (-1.0, 1.0)
+
+
+def test_the_timeline_shows_the_number_its_start_the_actions_and_the_rewards():
+    found = episode(rewards=np.arange(STEPS, dtype=float))
+    axes = view.timeline(found).axes
+    here, there = (line.get_ydata() for line in axes[1].lines[:2])
+    assert np.array_equal(here, found.outputs)
+    assert np.array_equal(there, found.base)
+    assert np.array_equal(axes[2].collections[0].get_offsets()[:, 1], found.actions)
+    assert np.array_equal(axes[3].lines[0].get_ydata(), found.rewards)
+    assert [tick.get_text() for tick in axes[2].get_yticklabels()] == ["left", "right"]
+
+
+def test_continuous_actions_are_lines():
+    actions = np.linspace(-2, 2, 2 * STEPS).reshape(STEPS, 2)
+    axes = view.timeline(episode(actions=actions, pair=(), action_names=["a", "b"])).axes
+    assert np.array_equal(np.stack([one.get_ydata() for one in axes[2].lines], 1), actions)
+
+
+def test_of_many_features_the_smallest_share_a_row_and_nothing_is_lost():
+    scores = np.random.default_rng(0).normal(size=(STEPS, 40)) * np.linspace(0, 1, 40)
+    rows = feature_rows([f"f{i}" for i in range(40)], scores, scores)
+    assert len(rows.names) == MOST_ROWS
+    assert rows.names[-1] == "25 others"
+    np.testing.assert_allclose(rows.scores.sum(0), scores.sum(1), atol=1e-12)
+    assert rows.line(MOST_ROWS - 1) is None
+    assert rows.line(0).min() == 0 and rows.line(0).max() == 1
+
+
+def test_the_page_of_a_timeline_says_what_was_explained_and_escapes_names():
+    page = view.timeline_html(episode(names=[HOSTILE, "b"], action_names=["<b>", "right"]))
+    assert "Why right rather than &lt;b&gt;" in page
+    assert "return 12" in page
+    assert "<img src=x" not in page
+    assert "<b>" not in page
+    assert "baseline: visited-mean" in page
+
+
+def test_the_page_of_a_timeline_says_how_many_steps_missed_the_tolerance():
+    statuses = ["budget", "failed", "noise_floor", *["converged"] * (STEPS - 3)]
+    assert f"2 of {STEPS} steps did not reach the tolerance" in view.timeline_html(
+        episode(statuses=statuses)
+    )
+    assert "did not reach" not in view.timeline_html(episode())
+
+
+def test_steps_that_failed_are_left_blank():
+    scores = episode().scores.copy()
+    scores[3] = np.nan
+    found = episode(scores=scores)
+    assert view.timeline(found).axes[0].get_images()[0].get_clim() == (-1.0, 1.0)
+    assert "data:image/svg+xml" in view.timeline_html(found)
+
+
+def test_names_of_formulas_are_words_in_figures():
+    assert any(r"\$x\$" in text for text in drawn_texts(view.timeline(episode(names=["$x$", "b"]))))
+
+
+# -- pixels -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_strip_shows_the_newest_frame_of_some_steps_on_one_scale(frames):
+    found = pixels(frames)
+    axes = filmstrip(found).axes
+    first = axes[8].get_images()[1]
+    assert np.array_equal(first.get_array(), found.scores[0, -20:].reshape(4, 5))
+    assert {one.get_images()[1].get_clim() for one in axes[8:16]} == {(-2.0, 2.0)}
+    assert "step 0" in axes[0].get_title() and f"step {STEPS - 1}" in axes[7].get_title()
+
+
+def test_the_strongest_pixels_carry_their_sign_as_a_mark():
+    texts = [(t.get_text(), t.get_position()) for t in filmstrip(pixels()).axes[8].texts]
+    assert texts == [("+", (1, 0)), ("\N{MINUS SIGN}", (4, 3))]
+
+
+def test_the_page_of_pixels_shows_frames():
+    assert 'alt="frames of the episode' in view.timeline_html(pixels())
+
+
+# -- videos -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".gif", ".mp4"])
+def test_a_video_has_a_picture_for_every_step(tmp_path, ending):
+    frames = np.random.default_rng(0).integers(0, 255, (STEPS, 32, 48, 3), dtype=np.uint8)
+    path = view.video(episode(frames=frames), tmp_path / f"episode{ending}", fps=10)
+    shown = list(imageio.get_reader(path).iter_data())
+    assert len(shown) == STEPS
+    assert shown[0].shape[:2] == (400, 800)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_bars_of_a_video_grow_with_the_scores():
+    frames = np.zeros((STEPS, 8, 8, 3), dtype=np.uint8)
+    shown = list(view.video_pictures(episode(frames=frames)))
+    red = [(np.abs(one.astype(int) - (214, 96, 77)).sum(2) < 30).sum() for one in shown]
+    assert red[0] < red[STEPS // 2] < red[-1]
+    assert red[STEPS // 2] / red[-1] == pytest.approx(6 / 11, abs=0.05)
+
+
+def test_pixels_need_no_rendered_environment_for_a_video(tmp_path):
+    assert view.video(pixels(), tmp_path / "pixels.gif").exists()
+
+
+def test_a_video_that_cannot_be_made_says_why(tmp_path):
+    with pytest.raises(ig.InputError, match="render_mode='rgb_array'"):
+        view.video(episode(), tmp_path / "a.gif")
+    frames = np.zeros((STEPS, 8, 8, 3), dtype=np.uint8)
+    with pytest.raises(ig.InputError, match=r"ends in \.mp4 or \.gif \(got 'a\.avi'\)"):
+        view.video(episode(frames=frames), tmp_path / "a.avi")
+    with pytest.raises(ig.InputError, match="fps must be a number above 0"):
+        view.video(episode(frames=frames), tmp_path / "a.gif", fps=0)
+    with pytest.raises(ig.StorageError, match="cannot write"):
+        view.video(episode(frames=frames), tmp_path / "missing" / "a.gif")
+    assert not list(tmp_path.iterdir())
+
+
+# -- importance -------------------------------------------------------------------------------
+
+
+def test_importance_draws_magnitudes_with_their_intervals_strongest_first():
+    found = many()
+    axes = view.importance(found).axes
+    widths = [bar.get_width() for bar in axes[0].patches]
+    assert widths == pytest.approx(found.overall.magnitude.tolist())
+    assert [tick.get_text() for tick in axes[0].get_yticklabels()] == ["a", "b", "dead"]
+    ends = axes[0].collections[0].get_segments()[0][:, 0]
+    np.testing.assert_allclose(ends, found.overall.intervals["magnitude"][:, 0])
+
+
+def test_importance_draws_every_state_and_the_mean_for_each_action():
+    found = many()
+    axes = view.importance(found).axes
+    points = axes[1].collections[0].get_offsets()
+    np.testing.assert_allclose(points[:, 0], found.scores[:, 0])
+    means = axes[2].get_images()[0].get_array()
+    np.testing.assert_allclose(means[:, 1], found.per_action["right"].mean)
+
+
+def test_importance_without_actions_has_no_columns_for_them():
+    assert "mean where chosen" not in drawn_texts(view.importance(many(per_action={})))
+
+
+def test_the_page_of_an_importance_escapes_names():
+    page = view.importance_html(many(names=[HOSTILE, "b", "c"], quantity="<i>"))
+    assert "<img src=x" not in page and "<i>" not in page
+    assert "40 states" in re.sub(r"\s+", " ", page)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from ig_core import InputError, Table
-from ig_rl import plain
+from ig_core import InputError, Table, page
+from ig_rl import plain, view
 
 LEVEL = 0.95
 """Of the intervals."""
@@ -144,6 +145,22 @@ class Importance:
         """Both tables as plain text."""
         tables = [self.table()] + ([self.actions()] if self.per_action else [])
         return "\n\n".join(table.to_text() for table in tables)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Plot and tables as a self-contained page; also written to ``path`` if given.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        return page("Importance of state features", view.importance_html(self), path=path)
+
+    def plot(self) -> Any:
+        """A matplotlib figure: magnitudes with their intervals, and means for each action.
+
+        Raises:
+            MissingFrameworkError: matplotlib is not installed.
+        """
+        return view.importance(self)
 
     def __repr__(self) -> str:
         told = ", ".join(

@@ -6,13 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from ig_core import Table
-from ig_rl import plain
+from ig_core import InputError, Table, page
+from ig_rl import plain, view
 
 MOST_FEATURES = 8
 """Features that a text names; the tables hold all of them."""
@@ -160,6 +161,37 @@ class Timeline:
         )
         facts = Table(self._facts()[:1], [], self._facts()[1:])
         return "\n\n".join(one.to_text() for one in (facts, strongest, steps))
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Plot and table as a self-contained page; also written to ``path`` if given.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        return page(f"Timeline of {self.quantity}", view.timeline_html(self), path=path)
+
+    def plot(self) -> Any:
+        """A matplotlib figure: scores over time, with what was done and paid.
+
+        Raises:
+            MissingFrameworkError: matplotlib is not installed.
+        """
+        return view.timeline(self)
+
+    def video(self, path: str | Path, *, fps: float = 20.0) -> Path:
+        """The episode's frames with what speaks for each action, as ``.mp4`` or ``.gif``.
+
+        Raises:
+            InputError: there are no frames and the observations are no images.
+            MissingFrameworkError: imageio is not installed.
+            StorageError: the file cannot be written.
+        """
+        if self.frames is None and not self.image:
+            raise InputError(
+                "this timeline has no frames: make the environment with render_mode='rgb_array' "
+                "and call explain_episode with render=True"
+            )
+        return view.video(self, path, fps)
 
     def __repr__(self) -> str:
         return (

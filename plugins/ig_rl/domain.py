@@ -131,7 +131,9 @@ class AgentDomain(Domain):
 
     @classmethod
     def render(cls, attribution: Attribution, fmt: str = "text") -> str:
-        return view.around(super().render(attribution, fmt), attribution, fmt)
+        if fmt == "html":
+            return view.decision_html(attribution)
+        return view.decision(super().render(attribution, fmt), attribution)
 
     def preprocessed(self, observations: Any) -> Float[Tensor, "examples ..."]:
         """A batch of observations as the networks receive it."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from imageio import v2 as imageio
 
 import ig_core as ig
@@ -240,3 +241,61 @@ def test_the_page_of_an_importance_escapes_names():
     page = view.importance_html(many(names=[HOSTILE, "b", "c"], quantity="<i>"))
     assert "<img src=x" not in page and "<i>" not in page
     assert "40 states" in re.sub(r"\s+", " ", page)
+
+
+# -- one decision -----------------------------------------------------------------------------
+
+
+def decision(scores, **display):
+    """A result of the domain on hand-made scores."""
+    values = torch.tensor(scores, dtype=torch.float64)
+    told = {
+        "agent": "DQN", "quantity": "Q(right) - Q(left)", "actions": ["right", "left"],
+        "ties": [], "visited": 5,
+    }  # fmt: skip
+    return ig.Attribution(
+        tensors={"observation": values},
+        units=ig.Units(
+            tuple(f"feature {i} = +{i}" for i in range(len(scores))),
+            {"observation": torch.arange(len(scores))},
+            kind="state feature",
+        ),
+        at_input=sum(scores),
+        at_baseline=0.0,
+        residual=0.0,
+        provenance={"baseline": "visited-mean"},
+        display=told | display,
+    )
+
+
+def test_a_bar_reaches_from_the_middle_to_the_side_of_its_sign():
+    page = view.decision_html(decision([2.0, -1.0, 0.0]))
+    drawn = re.findall(r'class="bar (\w+)" style="width:([\d.]+)%', page)
+    assert drawn == [("up", "50.00"), ("down", "25.00")]
+    assert "Why right rather than left?" in page
+    assert "pushes towards right" in page and "pushes towards left" in page
+    assert "1 more are smaller or exactly 0" in page
+
+
+def test_a_decision_without_any_part_has_no_bars():
+    assert "width:0.00%" in view.decision_html(decision([0.0, 0.0]))
+
+
+def test_remarks_stand_above_the_bars():
+    told = decision([1.0], ties=["a, tied with b"], clipped=["speed"], critic="q1 is the smaller")
+    text, page = view.decision("bars", told), view.decision_html(told)
+    for remark in (
+        "Tie: a, tied with b.", "q1 is the smaller.", "Clipped by VecNormalize: speed.",
+    ):  # fmt: skip
+        assert remark in text.split("bars")[0]
+        assert remark in page
+
+
+def test_an_image_is_drawn_under_its_colours():
+    image = {"shape": [1, 2], "frames": 1, "pixels": [[0.0, 1.0]]}
+    told = decision([1.0, -1.0], image=image)
+    assert "data:image/svg+xml" in view.decision_html(told)
+    shown = view.overlay(told).axes[1].get_images()[1]
+    assert shown.get_array().tolist() == [[1.0, -1.0]]
+    with pytest.raises(ig.InputError, match="needs an agent's result on an image"):
+        view.overlay(decision([1.0]))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
-from ig_core import Attribution, clean
+from ig_core import Attribution, clean, embedded_figure
+from ig_rl.view.pages import rendered
+from ig_rl.view.screens import overlay
 
 MOST_SENTENCES = 12
+
+FIRST_BARS, MOST_BARS = 12, 40
+"""Features that are seen at once, and those that are drawn at all."""
 
 STARTS = {"zeros": "zero in every feature", "visited-mean": "the mean of visited states"}
 """What a baseline means to an agent, by its name."""
@@ -31,25 +36,25 @@ def question(display: Any) -> str:
     return f"Why this {display['quantity']}?"
 
 
-def sentences(attribution: Attribution) -> list[str]:
-    """One sentence per state feature, the strongest first."""
+def direction(attribution: Attribution, feature: int) -> str:
+    """What a state feature does to the explained number, in words."""
+    score = float(attribution.scores[feature])
+    doubt = attribution.uncertainty
+    if doubt is not None and 0 < abs(score) <= float(doubt[feature]):
+        return "has no part that can be told from zero"
+    if not abs(score) > 0:
+        return "has no part in it"
     display = attribution.display
     actions = display["actions"]
     if len(actions) == 2:
-        up, down = f"pushes towards {actions[0]}", f"pushes towards {actions[1]}"
-    else:
-        up, down = f"raises {display['quantity']}", f"lowers {display['quantity']}"
+        return f"pushes towards {actions[0] if score > 0 else actions[1]}"
+    return f"{'raises' if score > 0 else 'lowers'} {display['quantity']}"
+
+
+def strongest(attribution: Attribution, most: int) -> list[int]:
+    """The features of largest magnitude, the largest first."""
     scores = attribution.scores.tolist()
-    strongest = sorted(range(len(scores)), key=lambda i: -abs(scores[i]))[:MOST_SENTENCES]
-    doubt = attribution.uncertainty
-    told = []
-    for i in strongest:
-        if doubt is not None and 0 < abs(scores[i]) <= float(doubt[i]):
-            says = "has no part that can be told from zero"
-        else:
-            says = up if scores[i] > 0 else down if scores[i] < 0 else "has no part in it"
-        told.append(f"{attribution.units.labels[i]} {says}")
-    return told
+    return sorted(range(len(scores)), key=lambda i: -abs(scores[i]))[:most]
 
 
 def summary(attribution: Attribution) -> str:
@@ -65,14 +70,61 @@ def summary(attribution: Attribution) -> str:
     )
 
 
-def around(bars: str, attribution: Attribution, fmt: str) -> str:
-    """The bars with the question above and the sentences beneath, as text or as HTML."""
+def decision(bars: str, attribution: Attribution) -> str:
+    """Plain text: the question above the bars, and a sentence for every feature beneath."""
+    head = [question(attribution.display), summary(attribution), *remarks(attribution)]
+    labels = attribution.units.labels
+    told = [
+        f"{labels[i]} {direction(attribution, i)}" for i in strongest(attribution, MOST_SENTENCES)
+    ]
+    return "\n".join([*map(clean, head), "", bars, "", *map(clean, told)])
+
+
+def decision_html(attribution: Attribution) -> str:
+    """An HTML fragment: the question, and every feature with its value and a bar to its side.
+
+    An image is drawn under its colours instead, with the strongest pixels beneath.
+    """
     display = attribution.display
-    head = [question(display), summary(attribution), *(f"Tie: {t}." for t in display["ties"])]
-    told = sentences(attribution)
-    if fmt != "html":
-        return "\n".join([*map(clean, head), "", bars, "", *map(clean, told)])
-    first, *rest = (escape(line) for line in head)
-    paragraphs = "".join(f"<p>{line}</p>" for line in rest)
-    items = "".join(f"<li>{escape(line)}</li>" for line in told)
-    return f"<h3>{first}</h3>\n{paragraphs}\n{bars}\n<ul>{items}</ul>\n"
+    scores = attribution.scores.tolist()
+    limit = max((abs(s) for s in scores if math.isfinite(s)), default=0.0) or 1.0
+    order = [i for i in strongest(attribution, MOST_BARS) if scores[i]] or [0]
+    image = isinstance(display.get("image"), dict)
+    actions = display["actions"]
+    two = len(actions) == 2
+    return rendered(
+        "decision.html",
+        question=question(display),
+        summary=summary(attribution),
+        remarks=remarks(attribution),
+        picture=embedded_figure(overlay, attribution) if image else "",
+        image=image,
+        up=actions[0] if two else f"raises {display['quantity']}",
+        down=actions[1] if two else f"lowers {display['quantity']}",
+        rows=[
+            {
+                "label": attribution.units.labels[i],
+                "score": scores[i],
+                "does": direction(attribution, i),
+                "width": f"{50 * min(abs(scores[i]) / limit, 1):.2f}",
+                "side": "up" if scores[i] > 0 else "down",
+            }
+            for i in order
+        ],
+        first=FIRST_BARS,
+        more=len(scores) - len(order),
+        limit=limit,
+        facts=attribution.card().facts or {},
+    )
+
+
+def remarks(attribution: Attribution) -> list[str]:
+    """What a reader must know besides: ties, and whatever else the domain noticed."""
+    display = attribution.display
+    clipped = display.get("clipped") or []
+    told = [f"Tie: {tie}." for tie in display["ties"]]
+    if display.get("critic"):
+        told.append(f"{display['critic']}.")
+    if clipped:
+        told.append(f"Clipped by VecNormalize: {', '.join(clipped)}.")
+    return told

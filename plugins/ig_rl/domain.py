@@ -45,9 +45,10 @@ class AgentDomain(Domain):
     given. Both actions are chosen at the observation and stay fixed along the path.
 
     Args:
-        explain: ``"gap"`` (why this action rather than another: the difference of two Q-values,
-            or of two logits, which are log-odds), ``"q"`` (DQN) or ``"logit"`` (PPO, A2C) of one
-            action, or ``"value"`` of the state (PPO, A2C).
+        explain: a quantity of the agent's family, its first by default: ``"gap"`` (why this
+            action rather than another: the difference of two Q-values, or of two logits, which
+            are log-odds), ``"q"`` or ``"advantage"`` (DQN, QR-DQN), ``"logit"`` or ``"log-prob"``
+            of one action (PPO, A2C), or ``"value"`` of the state; ``"quantile:0.1"`` (QR-DQN).
         versus: the other action of a gap: ``"runner-up"`` (the best of the others) or a number.
             Pictures of several steps need a number, or a pair as the target: the runner-up
             changes from step to step.
@@ -66,7 +67,7 @@ class AgentDomain(Domain):
         self,
         model: Any,
         *,
-        explain: str = "gap",
+        explain: str | None = None,
         versus: str | int = "runner-up",
         states: Any = None,
         feature_names: Sequence[str] | None = None,
@@ -78,10 +79,11 @@ class AgentDomain(Domain):
         self.space = _box(model.observation_space)
         self.explain = _explained(explain, self.agent, model)
         self.count = self.agent.count
+        self.choices = self.agent.choices(self.explain)
         self.versus = self._versus(versus)
         known = features.environment_of(model)
         self.feature_names = features.feature_names(feature_names, known, self.space.shape)
-        self.action_names = features.action_names(action_names, known, self.count)
+        self.action_names = features.action_names(action_names, known, self.choices or self.count)
         self.states = None if states is None else self._visited(states)
         self.baseline_name = "zeros" if states is None else "visited-mean"
 
@@ -191,7 +193,7 @@ class AgentDomain(Domain):
         """The other action of a gap, None for the runner-up."""
         if versus == "runner-up":
             return None
-        if self.explain != "gap":
+        if self.agent.takes(self.explain) != 2:
             raise InputError(f"versus= belongs to explain='gap' (got explain={self.explain!r})")
         if isinstance(versus, str):
             raise UnknownNameError("other action", versus, ["runner-up"])
@@ -200,9 +202,9 @@ class AgentDomain(Domain):
     def _chosen(self, z: Float[Tensor, ...], target: Any) -> tuple[tuple[int, ...], list[str]]:
         """The actions to explain at this observation, and what was tied in choosing them."""
         ties: list[str] = []
-        if self.explain == "value":
+        if not self.agent.takes(self.explain):
             if target is not None:
-                raise TargetError(f"the value of a state has no target (got {target!r})")
+                raise TargetError(f"explain={self.explain!r} has no target (got {target!r})")
             return (), ties
         try:
             with torch.no_grad():
@@ -214,13 +216,15 @@ class AgentDomain(Domain):
             raise ForwardError(f"the agent raised on an observation: {told}") from error
         given = target if isinstance(target, tuple) else () if target is None else (target,)
         actions = tuple(self._action(one) for one in given)
-        most = 2 if self.explain == "gap" else 1
+        most = self.agent.takes(self.explain)
         if target is not None and not 1 <= len(actions) <= most:
             wanted = "an action or a pair of actions" if most == 2 else "one action"
             raise TargetError(f"explain={self.explain!r} takes {wanted} as target (got {target!r})")
-        if not actions:
+        if not actions and self.agent.size:
+            actions = (self._only_element(),)
+        elif not actions:
             actions = (self._best(scores, (), "the greedy action", ties),)
-        if self.explain == "gap" and len(actions) == 1:
+        if most == 2 and len(actions) == 1:
             if self.versus is None:
                 actions += (self._best(scores, actions, "the runner-up", ties),)
             else:
@@ -232,9 +236,18 @@ class AgentDomain(Domain):
             )
         return actions, ties
 
+    def _only_element(self) -> int:
+        if self.choices > 1:
+            raise TargetError(
+                f"a continuous action of this agent has {self.choices} elements; name the one to "
+                "explain, as in target=0"
+            )
+        return 0
+
     def _scores(self, point: Point) -> Float[Tensor, "rows actions"]:
         """One number per row and action, and nothing else."""
-        scores, wanted = self.agent.scores(point), (len(point.observation), self.count)
+        scores = self.agent.ranked(self.explain, point)
+        wanted = (len(point.observation), self.choices or self.count)
         if tuple(scores.shape) != wanted:
             raise OutputError(
                 f"the agent's network must give one number per observation and action: expected "
@@ -244,7 +257,7 @@ class AgentDomain(Domain):
 
     def _best(self, scores: Tensor, besides: tuple[int, ...], role: str, ties: list[str]) -> int:
         """The action of largest score but some, the first where several are tied."""
-        left = [a for a in range(self.count) if a not in besides]
+        left = [a for a in range(self.choices) if a not in besides]
         if not left:
             raise TargetError("a gap needs two actions; this agent has one")
         best = left[int(scores[left].argmax())]
@@ -260,18 +273,24 @@ class AgentDomain(Domain):
             action = operator.index(value)
         except TypeError:
             action = -1
-        if isinstance(value, bool) or not 0 <= action < self.count:
+        if isinstance(value, bool) or not 0 <= action < self.choices:
             raise TargetError(
-                f"an action of this agent is a whole number from 0 to {self.count - 1} "
+                f"an action of this agent is a whole number from 0 to {self.choices - 1} "
                 f"(got {value!r})"
             )
         return action
+
+    def _quantity(self, actions: Sequence[str]) -> str:
+        called = self.agent.called(self.explain)
+        if actions:
+            return view.quantity(called, actions)
+        return f"{called}(s, a)" if self.agent.needs_action(self.explain) else f"{called}(s)"
 
     def _display(self, actions: tuple[int, ...], ties: list[str]) -> dict[str, Any]:
         return {
             "agent": type(self.model).__name__,
             "explain": self.explain,
-            "quantity": view.quantity(self.agent.symbol, [self.action_names[a] for a in actions]),
+            "quantity": self._quantity([self.action_names[a] for a in actions]),
             "actions": [self.action_names[a] for a in actions],
             "pair": list(actions),
             "names": [features.bare(name) for name in self.feature_names],
@@ -288,8 +307,10 @@ def _box(space: Any) -> Any:
     return space
 
 
-def _explained(explain: str, agent: Agent, model: Any) -> str:
-    if explain not in agent.explains:
+def _explained(explain: str | None, agent: Agent, model: Any) -> str:
+    if explain is None:
+        return agent.default
+    if not agent.knows(explain):
         raise UnknownNameError(f"quantity of {type(model).__name__}", str(explain), agent.explains)
     return explain
 

@@ -6,26 +6,65 @@ from typing import Any
 
 from ig_core import InputError
 from ig_rl.agents.actor_critic import ActorCritic
-from ig_rl.agents.agent import Agent, Observation, Point
-from ig_rl.agents.q import DeepQ
+from ig_rl.agents.agent import Agent, Observation, Point, State
+from ig_rl.agents.critic import ContinuousCritic, DeterministicActor, QuantileCritics, SoftActor
+from ig_rl.agents.q import DeepQ, QuantileQ
+from ig_rl.agents.recurrent import RecurrentActorCritic
 
-__all__ = ["ActorCritic", "Agent", "DeepQ", "Observation", "Point", "agent_of"]
+__all__ = [
+    "ActorCritic",
+    "Agent",
+    "ContinuousCritic",
+    "DeepQ",
+    "DeterministicActor",
+    "Observation",
+    "Point",
+    "QuantileCritics",
+    "QuantileQ",
+    "RecurrentActorCritic",
+    "SoftActor",
+    "State",
+    "agent_of",
+]
+
+FAMILIES: dict[str, type[Agent]] = {
+    "sb3_contrib.common.maskable.policies.MaskableActorCriticPolicy": ActorCritic,
+    "sb3_contrib.common.recurrent.policies.RecurrentActorCriticPolicy": RecurrentActorCritic,
+    "sb3_contrib.crossq.policies.CrossQPolicy": SoftActor,
+    "sb3_contrib.qrdqn.policies.QRDQNPolicy": QuantileQ,
+    "sb3_contrib.tqc.policies.TQCPolicy": QuantileCritics,
+    "stable_baselines3.common.policies.ActorCriticPolicy": ActorCritic,
+    "stable_baselines3.dqn.policies.DQNPolicy": DeepQ,
+    "stable_baselines3.sac.policies.SACPolicy": SoftActor,
+    "stable_baselines3.td3.policies.TD3Policy": DeterministicActor,
+}
+"""The family of every policy class; names, as nothing is imported to compare with."""
+
+COVERED = (
+    "DQN, PPO, A2C, SAC, TD3 and DDPG of stable_baselines3 and QRDQN, RecurrentPPO, MaskablePPO, "
+    "TRPO, TQC and CrossQ of sb3_contrib, or their policies"
+)
 
 
 def agent_of(model: Any) -> Agent:
-    """The agent of a Stable-Baselines3 model.
+    """The agent of a Stable-Baselines3 model, or of a policy alone.
 
     Raises:
-        InputError: its algorithm is not one of those above.
+        InputError: its policy is of none of the families above.
     """
-    from stable_baselines3 import A2C, DQN, PPO
-
-    if isinstance(model, DQN):
-        return DeepQ(model.policy)
-    if isinstance(model, (PPO, A2C)):
-        return ActorCritic(model.policy)
+    if isinstance(model, Agent):
+        return model
+    policy = vars(model).get("policy", model) if hasattr(model, "__dict__") else model
+    for base in type(policy).__mro__:
+        family = FAMILIES.get(f"{base.__module__}.{base.__qualname__}")
+        if family is not None:
+            return family(policy)
     raise InputError(
-        f"the rl domain explains DQN, PPO and A2C of stable_baselines3 (got "
-        f"{type(model).__module__}.{type(model).__name__}); any other network can be explained as "
-        "a function of tensors with domain='tensor'"
+        f"the rl domain explains {COVERED} (got {type(model).__module__}."
+        f"{type(model).__qualname__}{_with(policy) if policy is not model else ''}); any other "
+        "network can be explained through two callables, ig_rl.Functions(scores=..., value=...)"
     )
+
+
+def _with(policy: Any) -> str:
+    return f" with {type(policy).__module__}.{type(policy).__qualname__}"

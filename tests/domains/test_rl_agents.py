@@ -1,0 +1,374 @@
+"""Families of agents: every quantity is the number that the agent's own public functions give."""
+
+import numpy as np
+import pytest
+import sb3_contrib
+import stable_baselines3
+import torch
+from gymnasium import Env
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+import ig_core as ig
+from ig_rl.agents import Point, agent_of
+
+ROWS = 5
+OBSERVATIONS = {
+    "box": Box(-2, 2, (4,)),
+    "dict": Dict({"speed": Box(-2, 2, (3,)), "gear": Discrete(3), "view": Box(0, 255, (2, 2))}),
+}
+ACTIONS = {
+    "discrete": Discrete(3),
+    "box": Box(np.array([-2, 0], np.float32), np.array([2, 10], np.float32)),
+    "parts": MultiDiscrete([2, 3]),
+    "binary": MultiBinary(3),
+}
+CRITICS = ["SAC", "TD3", "DDPG", "TQC", "CrossQ"]
+
+
+class World(Env):
+    """An environment of any spaces, in which nothing happens."""
+
+    def __init__(self, observations, actions):
+        self.observation_space, self.action_space = OBSERVATIONS[observations], ACTIONS[actions]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+def model_of(algorithm, observations="box", actions=None, *, smooth=False, **options):
+    """A small untrained agent in float64, whose heads and targets are not nearly constant."""
+    family = getattr(stable_baselines3, algorithm, None) or getattr(sb3_contrib, algorithm)
+    actions = actions or ("box" if algorithm in CRITICS else "discrete")
+    policy = {"Recurrent": "MlpLstmPolicy"}.get(algorithm[:9], "MlpPolicy")
+    if observations == "dict":
+        policy = policy.replace("Mlp", "MultiInput")
+    kwargs = {"net_arch": [16, 16], "activation_fn": torch.nn.Tanh if smooth else torch.nn.ReLU}
+    kwargs |= options.pop("policy_kwargs", {})
+    if algorithm in ("PPO", "A2C", "TRPO", "MaskablePPO", "RecurrentPPO"):
+        kwargs |= {"ortho_init": False}
+    else:
+        options |= {"buffer_size": 10}
+    world = DummyVecEnv([lambda: World(observations, actions)])
+    model = family(policy, world, policy_kwargs=kwargs, seed=3, device="cpu", **options)
+    model.policy.set_training_mode(False)
+    model.policy.double()
+    with torch.no_grad():
+        for name, parameter in model.policy.named_parameters():
+            if "target" in name:
+                parameter.fill_(torch.nan)
+    return model
+
+
+def raw_of(model, rows=ROWS):
+    """Observations as the environment gives them, one batch."""
+    space = model.observation_space
+    space.seed(7)
+    samples = [space.sample() for _ in range(rows)]
+    if isinstance(samples[0], dict):
+        return {key: torch.tensor(np.array([s[key] for s in samples])) for key in samples[0]}
+    return torch.tensor(np.array(samples))
+
+
+def point_of(model, **more):
+    return Point(agent_of(model).preprocessed(raw_of(model)), **more)
+
+
+def actions_of(model, rows=ROWS):
+    model.action_space.seed(5)
+    return torch.tensor(np.array([model.action_space.sample() for _ in range(rows)])).double()
+
+
+def same(found, expected, tolerance=1e-12):
+    torch.testing.assert_close(found, expected.to(found), atol=tolerance, rtol=tolerance)
+
+
+@pytest.fixture(autouse=True)
+def doubled(monkeypatch):
+    """Stable-Baselines3 preprocesses to float32; its networks are in float64 here."""
+    from stable_baselines3.common import policies
+
+    original = policies.preprocess_obs
+
+    def double(*args, **kwargs):
+        z = original(*args, **kwargs)
+        return {k: v.double() for k, v in z.items()} if isinstance(z, dict) else z.double()
+
+    monkeypatch.setattr(policies, "preprocess_obs", double)
+
+
+both = pytest.mark.parametrize("observations", ["box", "dict"])
+
+
+# -- values of discrete actions ---------------------------------------------------------------
+
+
+@both
+def test_deep_q_is_that_of_the_online_network(observations):
+    model = model_of("DQN", observations)
+    agent, point = agent_of(model), point_of(model)
+    with torch.no_grad():
+        q = model.q_net(raw_of(model))
+        same(agent.scores(point), q)
+        same(agent.numbers("gap", point), q)
+        same(agent.numbers("q", point), q)
+        same(agent.numbers("advantage", point), q - q.mean(1, keepdim=True))
+        same(agent.numbers("value", point), q.amax(1))
+    assert (agent.default, agent.count, agent.size, agent.takes("gap")) == ("gap", 3, 0, 2)
+
+
+@both
+def test_quantile_q_is_the_mean_of_the_quantiles(observations):
+    model = model_of("QRDQN", observations, policy_kwargs={"n_quantiles": 10})
+    agent, point = agent_of(model), point_of(model)
+    with torch.no_grad():
+        quantiles = model.policy.quantile_net(raw_of(model))
+        same(agent.numbers("q", point), quantiles.mean(1))
+        same(agent.numbers("value", point), quantiles.mean(1).amax(1))
+        same(agent.numbers("quantile:0.1", point), quantiles[:, 0])
+        same(agent.numbers("quantile:0.34", point), quantiles[:, 3])
+        same(agent.numbers("quantile:.99", point), quantiles[:, 9])
+
+
+def test_the_quantile_that_is_meant_is_told():
+    model = model_of("QRDQN", policy_kwargs={"n_quantiles": 10})
+    agent, point = agent_of(model), point_of(model)
+    told = agent.told("quantile:0.34", point)
+    assert told == "quantile 4 of 10, whose level 0.35 is the nearest to 0.34"
+    assert agent.told("gap", point) == ""
+    assert agent.called("quantile:0.34") == "quantile 0.34 of Z"
+
+
+@pytest.mark.parametrize("level", ["0", "1", "1.5", "-0.1", "a", "", "0.1.2", "nan"])
+def test_a_level_outside_of_zero_to_one_is_refused(level):
+    with pytest.raises(ig.InputError, match="between 0 and 1"):
+        agent_of(model_of("QRDQN")).knows(f"quantile:{level}")
+
+
+def test_only_quantile_agents_have_quantiles():
+    assert agent_of(model_of("QRDQN")).knows("quantile:0.5")
+    assert not agent_of(model_of("DQN")).knows("quantile:0.5")
+
+
+# -- values of continuous actions -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "observations"),
+    [(one, kind) for one in CRITICS for kind in OBSERVATIONS if (one, kind) != ("CrossQ", "dict")],
+)
+def test_critics_are_the_agent_s_own(algorithm, observations):
+    model = model_of(algorithm, observations)
+    agent = agent_of(model)
+    given = agent.scaled(actions_of(model))
+    point = point_of(model, action=given)
+    with torch.no_grad():
+        said = model.critic(raw_of(model), given)
+        each = said.mean(2) if algorithm == "TQC" else torch.cat(said, dim=1)
+        q = each.mean(1) if algorithm == "TQC" else each.amin(1)
+        same(agent.numbers("q", point), q)
+        for i in range(each.shape[1]):
+            same(agent.numbers(f"q{i + 1}", point), each[:, i])
+        own = (
+            model.actor(raw_of(model))
+            if algorithm in ("TD3", "DDPG")
+            else model.actor(raw_of(model), deterministic=True)
+        )
+        same(agent.chosen(point), own)
+        at_own = model.critic(raw_of(model), own)
+        at_own = at_own.mean((1, 2)) if algorithm == "TQC" else torch.cat(at_own, 1).amin(1)
+        same(agent.numbers("value", point), at_own)
+    assert len(agent.explains) == 3 + each.shape[1]
+    assert (agent.count, agent.size, agent.default) == (0, 2, "q")
+
+
+@pytest.mark.parametrize("algorithm", CRITICS)
+def test_an_element_of_the_action_is_what_predict_gives(algorithm):
+    model = model_of(algorithm)
+    agent, point = agent_of(model), point_of(model)
+    with torch.no_grad():
+        found = agent.numbers("action", point)
+    predicted, _ = model.predict(raw_of(model).numpy(), deterministic=True)
+    same(found, torch.tensor(predicted), 1e-6)
+
+
+def test_actions_are_scaled_as_the_policy_scales_them():
+    model = model_of("SAC")
+    agent, actions = agent_of(model), actions_of(model)
+    same(agent.scaled(actions), torch.tensor(model.policy.scale_action(actions.numpy())))
+    same(agent.unscaled(agent.scaled(actions)), actions)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@both
+def test_gradients_of_critics_are_finite_differences(observations, shared):
+    model = model_of(
+        "SAC", observations, smooth=True, policy_kwargs={"share_features_extractor": shared}
+    )
+    agent = agent_of(model)
+    point = point_of(model, action=agent.scaled(actions_of(model)))
+    keys = list(point.observation) if observations == "dict" else []
+
+    def total(action, *parts):
+        z = dict(zip(keys, parts, strict=True)) if keys else parts[0]
+        return agent.numbers("q", Point(z, action)).sum()
+
+    parts = [point.observation[key] for key in keys] or [point.observation]
+    tensors = [t.detach().clone().requires_grad_() for t in (point.action, *parts)]
+    gradients = torch.autograd.grad(total(*tensors), tensors)
+    assert all(bool((g != 0).all()) for g in gradients)
+    assert torch.autograd.gradcheck(total, tensors, atol=1e-8)
+
+
+def test_stable_baselines_cuts_the_gradient_that_is_needed_here():
+    model = model_of("SAC", "dict", policy_kwargs={"share_features_extractor": True})
+    raw = {key: value.double().requires_grad_() for key, value in raw_of(model).items()}
+    model.critic(raw, actions_of(model))[0].sum().backward()
+    assert all(value.grad is None for value in raw.values())
+
+
+def test_which_critic_is_the_smallest_is_told():
+    model = model_of("TD3")
+    agent = agent_of(model)
+    point = point_of(model, action=agent.scaled(actions_of(model)))
+    with torch.no_grad():
+        one, two = (float(q[0]) for q in model.critic(raw_of(model), point.action))
+        told = agent.told("q", point)
+    assert told == (
+        f"q{1 if one < two else 2} is the smallest critic here (q1 = {one:.6g}, q2 = {two:.6g})"
+    )
+    assert agent.told("action", point) == ""
+    assert agent_of(model_of("DDPG")).told("q", point) == ""
+
+
+# -- actors -----------------------------------------------------------------------------------
+
+
+@both
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C", "TRPO", "MaskablePPO"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_logits_and_values_are_the_actor_critic_s_own(algorithm, observations, shared):
+    options = {"policy_kwargs": {"share_features_extractor": shared}}
+    model = model_of(algorithm, observations, **options)
+    agent, point, policy = agent_of(model), point_of(model), model.policy
+    with torch.no_grad():
+        own = policy.get_distribution(raw_of(model)).distribution
+        found = agent.numbers("log-prob", point)
+        same(found, own.logits)
+        for action in range(3):
+            same(found[:, action], own.log_prob(torch.full((ROWS,), action)))
+        logits = agent.numbers("logit", point)
+        same(logits - logits.logsumexp(1, keepdim=True), own.logits)
+        same(agent.numbers("value", point), policy.predict_values(raw_of(model))[:, 0])
+    assert agent.explains == ("gap", "logit", "log-prob", "value")
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "gsde", "squashed", "expln", "thin"])
+def test_continuous_actors_give_their_mean_and_density(noise):
+    options = {"use_sde": noise != "gaussian", "policy_kwargs": {}}
+    if noise in ("squashed", "expln"):
+        options["policy_kwargs"] = {"squash_output": True, "use_expln": noise == "expln"}
+    if noise == "thin":
+        options["policy_kwargs"] = {"full_std": False}
+    model = model_of("PPO", actions="box", **options)
+    agent, policy = agent_of(model), model.policy
+    given = agent.scaled(actions_of(model))
+    point = point_of(model, action=given)
+    with torch.no_grad():
+        density = agent.numbers("log-prob", point)
+        same(density, policy.get_distribution(raw_of(model)).log_prob(given))
+        own = policy.get_distribution(raw_of(model)).mode()
+        same(agent.chosen(point), own)
+        found = agent.numbers("action", point)
+        same(found, agent.unscaled(own))
+    predicted, _ = model.predict(raw_of(model).numpy(), deterministic=True)
+    low, high = torch.tensor(model.action_space.low), torch.tensor(model.action_space.high)
+    same(found.clamp(low, high), torch.tensor(predicted), 1e-6)
+    assert agent.explains == ("value", "action", "log-prob")
+    assert [agent.takes(q) for q in agent.explains] == [0, 1, 0]
+    assert [agent.needs_action(q) for q in agent.explains] == [False, False, True]
+
+
+def test_density_of_gsde_has_the_gradient_that_stable_baselines_cuts():
+    model = model_of("PPO", actions="box", use_sde=True, smooth=True)
+    agent, actions = agent_of(model), actions_of(model)
+    z = agent.preprocessed(raw_of(model)).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda z: agent.numbers("log-prob", Point(z, action=actions)), z, atol=1e-8
+    )
+    own = model.policy.get_distribution(z).log_prob(actions).sum()
+    ours = agent.numbers("log-prob", Point(z, action=actions)).sum()
+    assert not torch.autograd.grad(own, z)[0].allclose(torch.autograd.grad(ours, z)[0])
+
+
+def test_parts_of_an_action_have_their_own_logits():
+    model = model_of("PPO", actions="parts")
+    agent, point = agent_of(model), point_of(model)
+    with torch.no_grad():
+        own = model.policy.get_distribution(raw_of(model)).distribution
+        for part, distribution in enumerate(own):
+            same(agent.numbers(f"log-prob:{part}", point), distribution.logits)
+            gap = agent.numbers(f"gap:{part}", point)
+            same(gap[:, 0] - gap[:, 1], distribution.logits[:, 0] - distribution.logits[:, 1])
+    assert agent.explains[:2] == ("gap:0", "gap:1")
+    assert [agent.choices(f"gap:{part}") for part in (0, 1)] == [2, 3]
+    assert (agent.takes("gap:1"), agent.called("logit:1")) == (2, "logit 1")
+
+
+def test_binary_parts_have_the_logit_as_gap():
+    model = model_of("PPO", actions="binary")
+    agent, point = agent_of(model), point_of(model)
+    with torch.no_grad():
+        own = model.policy.get_distribution(raw_of(model)).distribution
+        for part in range(3):
+            gap = agent.numbers(f"gap:{part}", point)
+            same(gap[:, 1] - gap[:, 0], own.logits[:, part])
+            same(agent.numbers(f"log-prob:{part}", point)[:, 1].exp(), own.probs[:, part])
+    assert agent.parts == (2, 2, 2)
+
+
+# -- any agent --------------------------------------------------------------------------------
+
+EVERY = ["DQN", "QRDQN", "PPO", "A2C", "TRPO", "MaskablePPO", "RecurrentPPO", *CRITICS]
+
+
+@pytest.mark.parametrize("algorithm", EVERY)
+def test_a_policy_alone_is_an_agent(algorithm):
+    model = model_of(algorithm)
+    assert type(agent_of(model.policy)) is type(agent_of(model))
+
+
+@pytest.mark.parametrize("algorithm", EVERY)
+def test_a_subclass_of_a_policy_is_of_its_family(algorithm):
+    model = model_of(algorithm)
+    model.policy.__class__ = type("Own", (type(model.policy),), {})
+    assert agent_of(model.policy).explains
+
+
+@pytest.mark.parametrize("options", [{}, {"use_sde": True}])
+@pytest.mark.parametrize("algorithm", ["PPO", "SAC"])
+def test_a_converted_agent_is_a_copy(algorithm, options):
+    model = model_of(algorithm, actions="box", **options)
+    if options:
+        model.policy.reset_noise()
+    agent = agent_of(model)
+    narrow = agent.converted(torch.float32)
+    assert narrow.dtype == torch.float32
+    assert agent.dtype == torch.float64
+    with torch.no_grad():
+        z = narrow.preprocessed(raw_of(model))
+        assert z.dtype == torch.float32
+        same(narrow.chosen(Point(z)).double(), agent.chosen(point_of(model)), 1e-5)
+
+
+def test_what_is_not_covered_is_refused_with_what_is():
+    model = sb3_contrib.ARS("LinearPolicy", "Pendulum-v1", device="cpu")
+    told = r"explains DQN, .*TQC and CrossQ .*\(got sb3_contrib.ars.ars.ARS with .*ARSLinearPolicy"
+    with pytest.raises(ig.InputError, match=told):
+        agent_of(model)
+    with pytest.raises(ig.InputError, match=r"Linear\); any other network .*Functions"):
+        agent_of(torch.nn.Linear(2, 2))

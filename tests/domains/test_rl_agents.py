@@ -7,6 +7,7 @@ import stable_baselines3
 import torch
 from gymnasium import Env
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import ig_core as ig
@@ -99,6 +100,7 @@ def doubled(monkeypatch):
         return {k: v.double() for k, v in z.items()} if isinstance(z, dict) else z.double()
 
     monkeypatch.setattr(policies, "preprocess_obs", double)
+    return monkeypatch
 
 
 both = pytest.mark.parametrize("observations", ["box", "dict"])
@@ -329,6 +331,149 @@ def test_binary_parts_have_the_logit_as_gap():
             same(gap[:, 1] - gap[:, 0], own.logits[:, part])
             same(agent.numbers(f"log-prob:{part}", point)[:, 1].exp(), own.probs[:, part])
     assert agent.parts == (2, 2, 2)
+
+
+# -- agents with a memory ---------------------------------------------------------------------
+
+MEMORIES = {
+    "own": {},
+    "shared": {"shared_lstm": True, "enable_critic_lstm": False},
+    "none": {"enable_critic_lstm": False},
+    "deep": {"n_lstm_layers": 2, "share_features_extractor": False},
+}
+memories = pytest.mark.parametrize("memory", MEMORIES)
+
+
+def recurrent(memory, observations="box", **options):
+    kwargs = {"lstm_hidden_size": 6, **MEMORIES[memory]}
+    return model_of("RecurrentPPO", observations, policy_kwargs=kwargs, **options)
+
+
+def remembered(model, seed=0):
+    """States of actor and critic as Stable-Baselines3 holds them, (layers, rows, hidden)."""
+    layers, _, hidden = model.policy.lstm_hidden_state_shape
+    drawn = torch.Generator().manual_seed(seed)
+    shape = (4, layers, ROWS, hidden)
+    a, b, c, d = torch.randn(shape, generator=drawn, dtype=torch.float64)
+    return (a, b), (c, d)
+
+
+def by_rows(*states):
+    return tuple(one.transpose(0, 1) for pair in states for one in pair)
+
+
+@both
+@memories
+def test_recurrent_agents_go_on_from_the_state_they_carry(memory, observations):
+    model = recurrent(memory, observations)
+    agent, policy, going = agent_of(model), model.policy, torch.zeros(ROWS)
+    pi, vf = remembered(model)
+    point = point_of(model, state=by_rows(pi, vf))
+    with torch.no_grad():
+        own, after = policy.get_distribution(raw_of(model), pi, going)
+        same(agent.numbers("log-prob", point), own.distribution.logits)
+        same(agent.after(point)[0].transpose(0, 1), after[0])
+        same(agent.after(point)[1].transpose(0, 1), after[1])
+        own_vf = pi if memory == "shared" else vf
+        value = policy.predict_values(raw_of(model), own_vf, going)[:, 0]
+        same(agent.numbers("value", point), value)
+    assert agent.recurrent
+    assert agent.explains == ("gap", "logit", "log-prob", "value")
+
+
+@both
+@memories
+def test_an_unrolled_episode_ends_where_its_steps_lead(memory, observations):
+    model = recurrent(memory, observations)
+    agent, lengths = agent_of(model), [1, 4, 2, 5, 3]
+    z = agent.preprocessed(raw_of(model, ROWS * 5))
+    flat = z if isinstance(z, dict) else {"": z}
+    episodes = {key: one.unflatten(0, (ROWS, 5)) for key, one in flat.items()}
+    whole = episodes if isinstance(z, dict) else episodes[""]
+    together = Point(whole, lengths=torch.tensor(lengths))
+    with torch.no_grad():
+        for row, length in enumerate(lengths):
+            state = None
+            for step in range(length):
+                now = {key: one[row, step][None] for key, one in episodes.items()}
+                point = Point(now if isinstance(z, dict) else now[""], state=state)
+                state = agent.after(point)
+            for explain in ("logit", "value"):
+                alone = agent.numbers(explain, point)[0]
+                same(agent.numbers(explain, together)[row], alone)
+
+
+@pytest.mark.parametrize("explain", ["logit", "value"])
+@memories
+def test_gradients_through_a_memory_are_finite_differences(memory, explain):
+    model = recurrent(memory, smooth=True)
+    agent = agent_of(model)
+    state, lengths = by_rows(*remembered(model)), torch.tensor([2, 3, 3, 1, 2])
+    z = agent.preprocessed(raw_of(model)).requires_grad_()
+    episodes = agent.preprocessed(raw_of(model, 15)).unflatten(0, (ROWS, 3)).requires_grad_()
+
+    def step(z):
+        return agent.numbers(explain, Point(z, state=state))
+
+    def unrolled(z):
+        return agent.numbers(explain, Point(z, lengths=lengths))
+
+    assert torch.autograd.gradcheck(step, z, atol=1e-8)
+    assert torch.autograd.gradcheck(unrolled, episodes, atol=1e-8)
+
+
+def test_what_predict_gives_is_carried(doubled):
+    doubled.undo()
+    model = recurrent("deep")
+    model.policy.float()
+    agent = agent_of(model)
+    one = raw_of(model)[:1]
+    start = agent.carried(None)
+    assert [tuple(s.shape) for s in start] == [(2, 6)] * 4
+    assert all(bool((s == 0).all()) for s in start)
+    _, state = model.predict(one[0].numpy(), deterministic=True)
+    hidden, cell = agent.carried(state)[:2]
+    after = agent.after(Point(agent.preprocessed(one)))
+    same(after[0][0], hidden, 1e-6)
+    same(after[1][0], cell, 1e-6)
+    point = Point(agent.preprocessed(one), state=(hidden[None], cell[None]))
+    with pytest.raises(ig.InputError, match="critic has an LSTM of its own"):
+        agent.numbers("value", point)
+
+
+def test_what_forward_gives_is_carried_for_both():
+    model = recurrent("own")
+    agent = agent_of(model)
+    layers = model.policy.lstm_hidden_state_shape
+    zeros = (torch.zeros(layers).double(),) * 2
+    states = RNNStates(zeros, zeros)
+    with torch.no_grad():
+        *_, states = model.policy.forward(raw_of(model)[:1], states, torch.zeros(1))
+        after = agent.after(Point(agent.preprocessed(raw_of(model)[:1])))
+    for found, own in zip(agent.carried(states), after, strict=True):
+        same(found, own[0])
+
+
+@pytest.mark.parametrize(
+    ("state", "got"),
+    [
+        (np.zeros((1, 1, 6)), r"shapes \[\(1, 6\)\]"),
+        ((np.zeros((1, 1, 7)),) * 2, r"shapes \[\(1, 7\), \(1, 7\)\]"),
+        ((np.zeros((1, 2, 6)),) * 2, r"shapes \[\(1, 2, 6\)"),
+        ("state", "got str"),
+    ],
+)
+def test_a_state_of_another_shape_is_refused(state, got):
+    with pytest.raises(ig.InputError, match=r"pair \(hidden, cell\).*" + got):
+        agent_of(recurrent("own")).carried(state)
+
+
+def test_an_agent_without_memory_carries_nothing():
+    agent = agent_of(model_of("PPO"))
+    assert agent.carried(None) == ()
+    assert not agent.recurrent
+    with pytest.raises(ig.InputError, match="carries no state"):
+        agent.carried((np.zeros((1, 1, 6)),) * 2)
 
 
 # -- any agent --------------------------------------------------------------------------------

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from ig_core import Baseline, BenchmarkCase, Domain, hookimpl
+from ig_core import Analysis, Baseline, BenchmarkCase, Domain, hookimpl
+from ig_rl.agreement import StateAgreement
 from ig_rl.domain import AgentDomain
+from ig_rl.importance import Importance
+from ig_rl.timeline import Timeline
+from ig_rl.wrapped import Wrapped, wrap
 
-__all__ = ["AgentDomain"]
+__all__ = ["AgentDomain", "Importance", "StateAgreement", "Timeline", "Wrapped", "wrap"]
 
 
 @hookimpl
@@ -18,6 +22,13 @@ def ig_baselines() -> list[type[Baseline]]:
     from ig_rl.baselines import VisitedMean
 
     return [VisitedMean]
+
+
+@hookimpl
+def ig_analyses() -> list[type[Analysis]]:
+    from ig_rl.analyses import EpisodeTimeline, FeatureImportance
+
+    return [FeatureImportance, EpisodeTimeline]
 
 
 @hookimpl

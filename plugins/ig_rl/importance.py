@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from ig_core import InputError, Table, page
 from ig_rl import plain, view
@@ -208,15 +209,17 @@ def strength(
 
 
 def by_action(
-    scores: Float[np.ndarray, "states features"],
-    actions: Int[np.ndarray, " states"],
-    names: Sequence[str],
-    **options: Any,
+    scores: Float[np.ndarray, "states features"], actions: Sequence[str], **options: Any
 ) -> dict[str, Strength]:
-    """The strength over the states of each action that some state has, by the action's name."""
-    return {
-        names[a]: strength(scores[actions == a], **options) for a in np.unique(actions).tolist()
-    }
+    """The strength over the states of each action, those of most states first.
+
+    >>> found = by_action(np.array([[3.0], [1.0], [2.0]]), ["left", "right", "left"])
+    >>> {name: (part.count, part.mean.tolist()) for name, part in found.items()}
+    {'left': (2, [2.5]), 'right': (1, [1.0])}
+    """
+    chosen = np.array(actions)
+    counts = Counter(actions).most_common()
+    return {str(name): strength(scores[chosen == name], **options) for name, _ in counts}
 
 
 def _measures(

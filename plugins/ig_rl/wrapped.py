@@ -1,0 +1,399 @@
+"""An agent wrapped with its environment: what it wants, where it has been, and why it acts."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+import ig_core as ig
+from ig_core import Attribution, Baseline, InputError, TargetError, UnknownNameError
+from ig_rl import visited
+from ig_rl.agreement import StateAgreement, agreement
+from ig_rl.analyses import EpisodeTimeline, FeatureImportance
+from ig_rl.domain import AgentDomain
+from ig_rl.episodes import MOST_STEPS, Episode, States, play
+from ig_rl.importance import RESAMPLES, Importance
+from ig_rl.timeline import Timeline
+from ig_rl.visited import Visited
+
+BASELINES = ("visited-mean", "zeros")
+"""Whose agreement is printed by default."""
+
+MOST_EXPLAINED = 1000
+"""States that findings over many states explain, at equal distances in those visited."""
+
+ASKED = ("explain", "versus", "states")
+"""Options of the domain that belong to a question, or have an argument of their own here."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Wrapped:
+    """An agent with what belongs to it; see :func:`wrap`."""
+
+    model: Any
+    env: Any = None
+    vecnormalize: Any = None
+    given: Any = None
+    """States that the user passed."""
+    options: Mapping[str, Any]
+    """Of every :class:`ig_rl.AgentDomain` that is made."""
+
+    @cached_property
+    def visited(self) -> Visited:
+        """States that the agent visited; the environment is played when they are first needed."""
+        return Visited.of(self.model, self.env, self.vecnormalize, self.given)
+
+    def explain(
+        self,
+        obs: Any,
+        target: str | None = None,
+        *,
+        action: Any = None,
+        versus: str | int | None = None,
+        baseline: Any = None,
+        **options: Any,
+    ) -> Attribution | list[Attribution]:
+        """Why the agent prefers an action, or values a state, at one observation or a batch.
+
+        Args:
+            obs: one observation, or a batch of them, in the environment's own numbers.
+            target: the quantity: ``"gap"`` (why this action rather than that one), ``"q"``,
+                ``"logit"``, ``"value"`` or another of :class:`ig_rl.AgentDomain`; the agent's
+                default if not given.
+            action: the action whose number is explained, or a pair for a gap; the agent's own
+                choice if not given. A list names one for each observation.
+            versus: the other action of a gap, by default the runner-up.
+            baseline: where paths start: by default the mean of visited states, where there are
+                any. A name, an array (an observation), a :class:`ig_core.Baseline`, or a list of
+                these, whose results are averaged.
+            **options: ``tol``, ``rule``, ``budget``, ``seed``, ``strict`` and others of
+                :func:`ig_core.attribute`, or of the domain.
+
+        Raises:
+            InputError: the observation or an option does not fit the agent.
+        """
+        asked = self._asked(target, versus, options)
+        return ig.attribute(  # type: ignore[return-value]
+            self.model, obs, domain="rl", target=action, baseline=self._baseline(baseline), **asked
+        )
+
+    def explain_episode(
+        self,
+        env: Any = None,
+        seed: int = 0,
+        *,
+        target: str | None = None,
+        action: Any = None,
+        versus: str | int | None = None,
+        baseline: Any = None,
+        render: bool = False,
+        most_steps: int = MOST_STEPS,
+        **options: Any,
+    ) -> Timeline:
+        """Play one episode and explain the same number at each of its steps.
+
+        A gap has a fixed pair of actions, because against the runner-up, which changes, the signs
+        change with the question. By default these are the two actions taken most often, the more
+        frequent one first; of two actions ``(1, 0)``, so that positive scores speak for action 1.
+        ``action=(a, b)`` names a pair, ``action=a`` or ``versus=b`` one of them, and
+        ``versus="runner-up"`` asks every step for its own. A quantity of one action is explained
+        for the one taken most often.
+
+        Args:
+            env: that of :func:`wrap` by default; a copy is played.
+            seed: of the episode, and of what is random in explaining.
+            render: keep the environment's pictures, which :meth:`Timeline.video` shows.
+            most_steps: where to cut the episode.
+
+        The other arguments are those of :meth:`explain`.
+
+        Raises:
+            InputError: there is no environment, it is not the agent's, or it raised.
+        """
+        env = self.env if env is None else env
+        if env is None:
+            raise InputError(
+                "explain_episode needs an environment: pass env= here or to wrap (got none)"
+            )
+        played = play(
+            self.model,
+            env,
+            [seed],
+            vecnormalize=self.vecnormalize,
+            render=render,
+            most_steps=most_steps,
+        )
+        [episode] = played.episodes
+        asked = self._asked(target, versus, options)
+        domain = self._domain({**asked, "versus": None})
+        chosen, told = self._fixed(domain, episode, action, versus)
+        if isinstance(chosen, tuple):
+            asked.pop("versus", None)
+        results = ig.attribute(
+            self.model,
+            visited.each(episode.states),
+            domain="rl",
+            target=chosen,
+            baseline=self._baseline(baseline),
+            **{"seed": seed, **asked},
+        )
+        return EpisodeTimeline().find(
+            results,  # type: ignore[arg-type]
+            actions=episode.actions,
+            rewards=episode.rewards,
+            action_names=domain.action_names,
+            seed=seed,
+            frames=episode.frames,
+            ties=_ties(domain, episode.states) if domain.count else [],
+            notes=[*told, self.visited.source, *played.notes],
+        )
+
+    def importance(
+        self,
+        states: Any = None,
+        target: str | None = None,
+        *,
+        action: Any = None,
+        versus: str | int | None = None,
+        baseline: Any = None,
+        most_states: int = MOST_EXPLAINED,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+        **options: Any,
+    ) -> Importance:
+        """How strong every state feature is over many states, and for each greedy action.
+
+        Args:
+            states: a batch of observations; the visited states by default.
+            most_states: so many of them are explained, at equal distances.
+            resamples: of the bootstrap over states.
+
+        The other arguments are those of :meth:`explain`.
+
+        Raises:
+            InputError: there are no states.
+        """
+        own, notes = self._states(states, most_states)
+        asked = self._asked(target, versus, options)
+        domain = self._domain(asked)
+        results = self.explain(
+            own, target, action=action, versus=versus, baseline=baseline, seed=seed, **options
+        )
+        greedy = None
+        if domain.count:
+            greedy = [domain.action_names[a] for a in domain.actions_of(_batch(own)).tolist()]
+        return FeatureImportance().find(
+            results,  # type: ignore[arg-type]
+            actions=greedy,
+            resamples=resamples,
+            seed=seed,
+            notes=notes,
+        )
+
+    def baseline_agreement(
+        self,
+        states: Any = None,
+        baselines: Sequence[Any] | Mapping[str, Any] = BASELINES,
+        target: str | None = None,
+        *,
+        action: Any = None,
+        versus: str | int | None = None,
+        most_states: int = MOST_EXPLAINED,
+        **options: Any,
+    ) -> StateAgreement:
+        """How far the scores depend on the baseline, over many states.
+
+        Args:
+            states: a batch of observations; the visited states by default.
+            baselines: at least two, each as for :meth:`explain`, or a mapping from names.
+            most_states: so many states are explained, at equal distances.
+
+        The other arguments are those of :meth:`explain`.
+
+        Raises:
+            InputError: there are no states, or fewer than two baselines.
+        """
+        own, notes = self._states(states, most_states)
+        return agreement(
+            {
+                name: self.explain(
+                    own, target, action=action, versus=versus, baseline=one, **options
+                )  # type: ignore[misc]
+                for name, one in _named(baselines).items()
+            },
+            notes=notes,
+        )
+
+    def _asked(
+        self, target: str | None, versus: str | int | None, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Options of ``ig_core.attribute``: the domain's, as wrapped and as asked, and its own."""
+        asked = {**self.options, "states": self.visited.states, **options}
+        if target is not None:
+            asked["explain"] = target
+        if versus is not None:
+            asked["versus"] = versus
+        return {name: value for name, value in asked.items() if value is not None}
+
+    def _domain(self, asked: Mapping[str, Any]) -> AgentDomain:
+        known = inspect.signature(AgentDomain).parameters
+        return AgentDomain(
+            self.model, **{n: v for n, v in asked.items() if n in known and v is not None}
+        )
+
+    def _baseline(self, given: Any) -> Any:
+        if isinstance(given, list):
+            return [self._baseline(one) for one in given]
+        if isinstance(given, np.ndarray):
+            domain = self._domain(self._asked(None, None, {}))
+            return domain.preprocessed(given[None])[0]
+        return given
+
+    def _states(self, states: Any, most: int) -> tuple[list[Any], list[str]]:
+        """States to explain, one by one, and what to say of them."""
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise InputError(f"most_states must be a whole number above 0 (got {most!r})")
+        given = self.visited.states if states is None else states
+        if given is None:
+            raise InputError(
+                "there are no states to explain: pass states= (a batch of observations), or env= "
+                "to wrap"
+            )
+        if not visited.length(given):
+            raise InputError("there must be at least one state to explain (got none)")
+        own = visited.spread(given, most)
+        notes = [self.visited.source]
+        if (count := visited.length(own)) < visited.length(given):
+            notes.append(f"explained: {count} of {visited.length(given)} states")
+        return visited.each(own), notes
+
+    def _fixed(
+        self, domain: AgentDomain, episode: Episode, action: Any, versus: str | int | None
+    ) -> tuple[Any, list[str]]:
+        """What all steps of an episode explain, and how it was chosen."""
+        takes = domain.agent.takes(domain.explain)
+        if action is not None and (takes < 2 or isinstance(action, tuple)):
+            return action, []
+        if not takes or not domain.count or isinstance(versus, str):
+            return None, []
+        often = [a for a, _ in Counter(episode.actions.tolist()).most_common()]
+        if takes == 1:
+            return often[0], [f"explained: {domain.action_names[often[0]]}, taken most often"]
+        if action is not None and versus is not None:
+            return (action, versus), []
+        if domain.count == 2 and action is None and versus is None:
+            return (1, 0), []
+        if len(often) < 2:
+            often += _runners_up(domain, episode.states)
+        if domain.count < 2:
+            raise TargetError("a gap needs two actions; this agent has one")
+        told = ["explained: the actions taken most often"]
+        if action is not None:
+            return (action, next(a for a in often if a != action)), told
+        if versus is not None:
+            return (next(a for a in often if a != versus), versus), told
+        return (often[0], often[1]), told
+
+
+def wrap(
+    model: Any,
+    env: Any = None,
+    *,
+    vecnormalize: Any = None,
+    feature_names: Sequence[str] | None = None,
+    action_names: Sequence[str] | None = None,
+    states: Any = None,
+    **options: Any,
+) -> Wrapped:
+    """An agent ready to be asked why it acts as it does. ::
+
+        agent = ig_rl.wrap(model, env)
+        print(agent.explain(obs).to_text())         # why this action rather than the next best
+        agent.explain_episode(seed=0).plot()        # every feature at every step
+        agent.importance().plot()                   # which features count, and for which action
+
+    Model and environment are left as they are: copies of the environment are played.
+
+    Args:
+        model: an agent of Stable-Baselines3.
+        env: its environment, in which a few seeded episodes are played when visited states are
+            first needed: their mean is where paths start by default. Without it, and without
+            ``states``, they are those of the model's replay buffer.
+        vecnormalize: what normalised observations in training; by default ``env`` or the model's
+            own, where it is a ``VecNormalize``. Observations are then given raw.
+        feature_names: one per element of an observation, a unit in brackets at the end.
+        action_names: one per action.
+        states: visited states, a batch of observations.
+        **options: others of :class:`ig_rl.AgentDomain`.
+
+    Raises:
+        InputError: an option is not one of those.
+    """
+    known = [*inspect.signature(AgentDomain).parameters][1:]
+    for name in options:
+        if name not in known or name in ASKED:
+            raise UnknownNameError("option of an agent", name, [n for n in known if n not in ASKED])
+    if vecnormalize is None:
+        vecnormalize = _normalising(model, env)
+    own = {
+        "feature_names": feature_names,
+        "action_names": action_names,
+        "vecnormalize": vecnormalize,
+        **options,
+    }
+    return Wrapped(
+        model=model,
+        env=env,
+        vecnormalize=vecnormalize,
+        given=states,
+        options={name: value for name, value in own.items() if value is not None},
+    )
+
+
+def _normalising(model: Any, env: Any) -> Any:
+    """The ``VecNormalize`` around an environment, or else of the model's own."""
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    if isinstance(env, VecNormalize):
+        return env
+    return model.get_vec_normalize_env() if isinstance(model, BaseAlgorithm) else None
+
+
+def _named(baselines: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(baselines, Mapping):
+        return dict(baselines)
+    if isinstance(baselines, str) or not isinstance(baselines, Iterable):
+        raise InputError(f"baselines are a list of at least two (got {baselines!r:.80})")
+    found: dict[str, Any] = {}
+    for one in baselines:
+        name = one if isinstance(one, str) else one.name if isinstance(one, Baseline) else "given"
+        count = sum(key.partition(" #")[0] == name for key in found)
+        found[f"{name} #{count + 1}" if count else name] = one
+    return found
+
+
+def _batch(states: Sequence[Any]) -> Any:
+    if isinstance(states[0], Mapping):
+        return {key: np.stack([np.asarray(one[key]) for one in states]) for key in states[0]}
+    return np.stack([np.asarray(one) for one in states])
+
+
+def _ties(domain: AgentDomain, states: States) -> list[str]:
+    """Steps at which the greedy action is tied with another."""
+    with domain.prepared():
+        told = [domain.encode(state).display["ties"] for state in visited.each(states)]
+    return [f"step {t}: {tie}" for t, ties in enumerate(told) for tie in ties if "greedy" in tie]
+
+
+def _runners_up(domain: AgentDomain, states: States) -> list[int]:
+    """The actions that come second, the most frequent first."""
+    with domain.prepared():
+        pairs = [domain.encode(state).display["pair"] for state in visited.each(states)]
+    return [a for a, _ in Counter(pair[-1] for pair in pairs).most_common()]

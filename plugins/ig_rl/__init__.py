@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from ig_core import Analysis, Baseline, BenchmarkCase, Domain, hookimpl
+from ig_core import Analysis, Baseline, BenchmarkCase, Domain, Metric, hookimpl
 from ig_rl.agreement import StateAgreement
+from ig_rl.checks import (
+    Faithfulness,
+    deletion,
+    faithfulness,
+    flips,
+    frozen,
+    planted,
+    randomised,
+)
 from ig_rl.domain import AgentDomain
 from ig_rl.importance import Importance
 from ig_rl.timeline import Timeline
 from ig_rl.wrapped import Wrapped, wrap
 
-__all__ = ["AgentDomain", "Importance", "StateAgreement", "Timeline", "Wrapped", "wrap"]
+__all__ = [
+    "AgentDomain", "Faithfulness", "Importance", "StateAgreement", "Timeline", "Wrapped",
+    "deletion", "faithfulness", "flips", "frozen", "planted", "randomised", "wrap",
+]  # fmt: skip
 
 
 @hookimpl
@@ -22,6 +34,13 @@ def ig_baselines() -> list[type[Baseline]]:
     from ig_rl.baselines import VisitedMean
 
     return [VisitedMean]
+
+
+@hookimpl
+def ig_metrics() -> list[type[Metric]]:
+    from ig_rl.metrics import Flip
+
+    return [Flip]
 
 
 @hookimpl

@@ -1,0 +1,252 @@
+"""Faithfulness: every check of what attributions say of an agent, in one finding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ig_core import InputError, Table, UnknownNameError, page
+from ig_rl.agents import agent_of
+from ig_rl.checks.deletion import Deletion, deletion_of
+from ig_rl.checks.flips import Flips, flips_of
+from ig_rl.checks.freezing import Freezing, acting, environment_copied, frozen, played
+from ig_rl.checks.interval import Estimate
+from ig_rl.checks.judged import RANDOM, asked, batch_of, explained, judged, scores_of
+from ig_rl.checks.planting import Planted, planted
+from ig_rl.checks.randomisation import Randomised, randomised
+
+CHECKS = ("flips", "deletion", "frozen", "planted", "randomised")
+
+TITLES = {
+    "flips": "Does the greedy action change without the features that are named first?",
+    "deletion": "How fast does the gap fall when features are removed?",
+    "frozen": "What does the return cost when the agent sees a feature frozen?",
+    "planted": "Does a feature that cannot matter get exactly zero?",
+    "randomised": "Do the scores change when the weights are lost?",
+}
+
+FEW = 16
+"""States that planted features are looked for at, and copies explained at."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Faithfulness:
+    """What attributions of one agent are worth; a check that could not be made is None.
+
+    ``notes`` say why it could not, and what the states are.
+    """
+
+    agent: str
+    states: int
+    flips: Flips | None = None
+    deletion: Deletion | None = None
+    frozen: Freezing | None = None
+    planted: Planted | None = None
+    randomised: Randomised | None = None
+    notes: Sequence[str] = ()
+
+    @property
+    def sections(self) -> dict[str, Flips | Deletion | Freezing | Planted | Randomised]:
+        """The checks that were made, by name."""
+        found = {name: getattr(self, name) for name in CHECKS}
+        return {name: one for name, one in found.items() if one is not None}
+
+    def table(self) -> Table:
+        """The headline of every check, one number a row."""
+        rows: list[list[str | float]] = [
+            [check, what, one.mean, one.low, one.high]
+            for check, what, one in (
+                *self._flips(), *self._deletion(), *self._frozen(), *self._others()
+            )
+        ]  # fmt: skip
+        notes = [f"{self.agent}, {self.states} states", *self.notes]
+        return Table(["check", "what", "mean", "low", "high"], rows, notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All checks, as JSON values; NaN becomes None."""
+        made = {name: one.to_dict() for name, one in self.sections.items()}
+        return {"agent": self.agent, "states": self.states, "notes": list(self.notes), **made}
+
+    def to_text(self) -> str:
+        """The headlines, and the table of every check, as plain text."""
+        parts = [f"{TITLES[name]}\n{one.table().to_text()}" for name, one in self.sections.items()]
+        return "\n\n".join([self.table().to_text(), *parts])
+
+    def to_csv(self) -> str:
+        """The headlines as comma-separated values, the numbers in full."""
+        return self.table().to_csv()
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Plots and tables as a self-contained page; also written to ``path`` if given.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        from ig_rl.view import checks
+
+        return page("Faithfulness", checks.faithfulness_html(self), path=path)
+
+    def plot(self) -> Any:
+        """A matplotlib figure: a panel for every check but the planted features.
+
+        Raises:
+            InputError: no check was made that could be drawn.
+            MissingFrameworkError: matplotlib is not installed.
+        """
+        from ig_rl.view import checks
+
+        return checks.faithfulness(self)
+
+    def _flips(self) -> list[tuple[str, str, Estimate]]:
+        if (found := self.flips) is None:
+            return []
+        names = [*found.rankings[:2], f"|{found.rankings[0]}|", f"|{found.rankings[1]}|", RANDOM]
+        rows = [("flips", f"top of {name}", found.rate(name)) for name in names]
+        for one, other in ((names[0], names[1]), (names[2], names[3]), (names[0], RANDOM)):
+            rows.append(("flips", f"{one} less {other}", found.difference(one, other)))
+        return rows
+
+    def _deletion(self) -> list[tuple[str, str, Estimate]]:
+        if (found := self.deletion) is None:
+            return []
+        return [("deletion", f"area of {name}", found.area(name)) for name in found.rankings[:2]]
+
+    def _frozen(self) -> list[tuple[str, str, Estimate]]:
+        if (found := self.frozen) is None:
+            return []
+        rows = [
+            ("frozen", f"change of return, first of {name}: {found.names[j]}", found.change(j))
+            for name in found.importance
+            for j in [found.first(name)]
+        ]
+        worst = int(np.argmin(found.returns.mean(1)))
+        told = f"change of return, most costly: {found.names[worst]}"
+        return [*rows, ("frozen", told, found.change(worst))]
+
+    def _others(self) -> list[tuple[str, str, Estimate]]:
+        rows = []
+        if self.planted is not None:
+            worst = float(self.planted.dead.max())
+            rows.append(("planted", "largest |score| of a dead feature", _exact(worst)))
+        if self.randomised is not None:
+            last = len(self.randomised.layers) - 1
+            rho = self.randomised.correlation(last)
+            rows.append(("randomised", "rank correlation without any weights", rho))
+        return rows
+
+
+def faithfulness(
+    model: Any,
+    env: Any,
+    seeds: Iterable[int] = range(20),
+    *,
+    states: Any = None,
+    count: int = 100,
+    k: int = 1,
+    copies: int = 5,
+    checks: Sequence[str] = CHECKS,
+    **options: Any,
+) -> Faithfulness:
+    """Check what attributions say of an agent: flips, deletion, freezing, planted, randomised.
+
+    Every check is a function of its own as well: :func:`flips`, :func:`deletion`, :func:`frozen`,
+    :func:`planted`, :func:`randomised`. Flips and deletion are of discrete actions only. Model and
+    environment are left as they are: the checks use copies.
+
+    Args:
+        env: a Gymnasium environment.
+        seeds: of the episodes that are played, for visited states and with features frozen.
+        states: states that the agent visited; those of the episodes by default, whose states are
+            then not taken to be independent: intervals draw whole episodes.
+        count: so many of the states are judged, drawn at random.
+        k: so many features are replaced together.
+        copies: copies whose weights are lost.
+        checks: the names of those to make; all by default.
+        **options: of :class:`ig_rl.AgentDomain`, ``baseline``, and ``tol``, ``budget``, ``path``,
+            ``rule``, ``steps``, ``device`` and ``seed`` of :func:`ig_core.attribute`.
+
+    Raises:
+        InputError: there is no seed or state, or no option of that name.
+        UnknownNameError: there is no such check.
+    """
+    for name in checks:
+        if name not in CHECKS:
+            raise UnknownNameError("check", str(name), CHECKS)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise InputError(f"count must be a whole number above 0 (got {count!r})")
+    chosen = [int(seed) for seed in seeds]
+    visited, episodes = _visited(model, env, chosen, states, options)
+    rng = np.random.default_rng(options.get("seed", 0))
+    drawn = np.sort(rng.choice(len(visited), min(count, len(visited)), replace=False))
+    some = [visited[i] for i in drawn]
+    groups = None if episodes is None else [episodes[i] for i in drawn]
+    given = {**options, "visited": visited}
+    few = [some[i] for i in np.linspace(0, len(some) - 1, min(FEW, len(some))).astype(int)]
+    notes = [] if groups is None else [f"states are of {len(set(groups))} episodes"]
+    makers: dict[str, Callable[[], Any]] = {
+        "planted": lambda: planted(model, few, **given),
+        "randomised": lambda: randomised(model, few, copies=copies, **given),
+    }
+    if "gap" in agent_of(model).explains:
+        found = judged(model, some, **given)
+        importance = {name: found.scores[name] for name in [*found.scores][:2]}
+        makers["flips"] = lambda: flips_of(found, k=k, groups=groups)
+        makers["deletion"] = lambda: deletion_of(found, groups=groups)
+    else:
+        importance = _importance(model, some, given)
+        notes.append("flips and deletion are of discrete actions only")
+    makers["frozen"] = lambda: frozen(
+        model, env, chosen, states=visited, importance=importance, **options
+    )
+    made = {
+        name: _made(name, makers[name], notes)
+        for name in CHECKS
+        if name in checks and name in makers
+    }
+    return Faithfulness(agent=type(model).__name__, states=len(some), notes=notes, **made)
+
+
+def _made(name: str, make: Callable[[], Any], notes: list[str]) -> Any:
+    """The finding of a check; a note, and None, where it does not suit the agent."""
+    try:
+        return make()
+    except InputError as error:
+        notes.append(f"{name} left out: {error}")
+        return None
+
+
+def _visited(
+    model: Any, env: Any, seeds: Sequence[int], states: Any, options: Mapping[str, Any]
+) -> tuple[Sequence[Any], Sequence[int] | None]:
+    """The states that were given, or those of episodes and the number of the episode of each."""
+    if states is not None:
+        ask, _ = asked(states, None, options)
+        return batch_of(ask(model), states), None
+    if not seeds:
+        raise InputError("at least one seed is needed to play episodes (got none)")
+    lanes = [environment_copied(env) for _ in seeds]
+    run = played(acting(model, {}, {}), lanes, seeds, keep=True)
+    for lane in lanes:
+        lane.close()
+    visited = [state for own in run.visited for state in own]
+    return visited, [number for number, own in enumerate(run.visited) for _ in own]
+
+
+def _importance(
+    model: Any, states: Sequence[Any], options: Mapping[str, Any]
+) -> dict[str, Float[np.ndarray, "states units"]]:
+    """The scores of what an agent with continuous actions explains by itself."""
+    own = {name: value for name, value in options.items() if name != "visited"}
+    ask, engine = asked(None, options["visited"], own)
+    domain = ask(model)
+    return {f"{domain.explain} IG": scores_of(explained(model, states, domain, **engine))}
+
+
+def _exact(value: float) -> Estimate:
+    """A number that was not estimated."""
+    return Estimate(value, value, value)

@@ -1,0 +1,156 @@
+"""Randomised: whether attributions change when the weights of the network are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+
+import ig_core as ig
+from ig_core import InputError, Table
+from ig_rl import plain
+from ig_rl.checks.copies import copied, layers
+from ig_rl.checks.interval import Estimate, estimate
+from ig_rl.checks.judged import asked, batch_of, explained, scores_of
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Randomised:
+    """Rank correlations with the attributions of copies whose weights are drawn anew.
+
+    ``signed[l, c, i]`` is Spearman's rho of the scores of state i with those of copy c that lost
+    the layers up to ``layers[l]``, counted from the output; ``magnitude`` that of the abs(scores).
+    NaN where all scores of one are equal.
+    """
+
+    layers: Sequence[str]
+    signed: Float[np.ndarray, "layers copies states"]
+    magnitude: Float[np.ndarray, "layers copies states"]
+    quantity: str
+
+    def correlation(self, layer: int, *, magnitude: bool = False) -> Estimate:
+        """The mean correlation once that layer is lost; the interval is over copies.
+
+        Copies, not states, are drawn: all states of one copy share its weights.
+        """
+        rho = (self.magnitude if magnitude else self.signed)[layer]
+        return estimate(_mean(rho))
+
+    def table(self) -> Table:
+        """One layer a row, from the output to the input."""
+        rows: list[list[str | float]] = []
+        for place, name in enumerate(self.layers):
+            signed = self.correlation(place)
+            size = self.correlation(place, magnitude=True)
+            told = [signed.mean, signed.low, signed.high, size.mean, size.low, size.high]
+            rows.append([name, *told])
+        _, copies, states = self.signed.shape
+        notes = [
+            f"Spearman's rho of the scores ({self.quantity}) with those of {copies} copies that "
+            f"lost the weights from the output up to the layer; mean of {states} states",
+            "near 1 in the last row: the scores do not depend on what was learnt; 95 % intervals "
+            "by the bootstrap over copies",
+        ]
+        columns = ["weights lost up to", "rho", "low", "high", "rho of |score|", "low", "high"]
+        return Table(columns, rows, notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The correlations, as JSON values."""
+        return {
+            "quantity": self.quantity,
+            "layers": list(self.layers),
+            "signed": plain.numbers(self.signed),
+            "magnitude": plain.numbers(self.magnitude),
+        }
+
+
+def randomised(
+    model: Any, states: Any, *, visited: Any = None, copies: int = 5, **options: Any
+) -> Randomised:
+    """Whether attributions follow the weights: Adebayo et al. (2018), arXiv:1810.03292.
+
+    On copies of the policy the layers that compute the explained number are initialised anew, from
+    the output down to the input, one more at a time. What is explained stays that of the agent:
+    the same actions, from the same start. The model itself is never changed.
+
+    Args:
+        states: the states to explain.
+        visited: states that the agent visited; ``states`` if not given.
+        copies: so many copies, each with a seed of its own.
+        **options: ``explain``, others of :class:`ig_rl.AgentDomain`, and those of
+            :func:`ig_core.attribute`.
+
+    Raises:
+        InputError: ``copies`` is not above 0, or a layer cannot be initialised anew.
+    """
+    if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
+        raise InputError(f"copies must be a whole number above 0 (got {copies!r})")
+    ask, engine = asked(states, visited, options)
+    domain = ask(model)
+    raws = batch_of(domain, states)
+    found = explained(model, raws, domain, **engine)
+    own = scores_of(found)
+    targets = [a.provenance["target"] for a in found]
+    target = None if targets[0] is None else targets
+    with domain.prepared():
+        names = [layer.name for layer in layers(ig.prepare(domain, raws[:1]))][::-1]
+    signed, magnitude = [], []
+    seed = engine.get("seed", 0)
+    for copy in range(copies):
+        other = copied(model)
+        lost = ask(other)
+        with lost.prepared():
+            modules = [layer.module for layer in layers(ig.prepare(lost, raws[:1]))][::-1]
+        rows = []
+        for place, module in enumerate(modules):
+            _initialise(module, names[place], seed * 1_000_003 + copy * 1_009 + place)
+            rows.append(scores_of(explained(other, raws, lost, target=target, **engine)))
+        signed.append([rank_correlation(own, row) for row in rows])
+        magnitude.append([rank_correlation(np.abs(own), np.abs(row)) for row in rows])
+    return Randomised(
+        layers=names,
+        signed=np.stack(signed, 1),
+        magnitude=np.stack(magnitude, 1),
+        quantity=domain.explain,
+    )
+
+
+def rank_correlation(
+    one: Float[np.ndarray, "states units"], other: Float[np.ndarray, "states units"]
+) -> Float[np.ndarray, " states"]:
+    """Spearman's rho row by row; equal values share the mean of their ranks.
+
+    >>> rank_correlation(np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 4.0, 9.0]])).tolist()
+    [1.0]
+    """
+    frame = import_module("pandas").DataFrame
+    ranks = [np.asarray(frame(rows).rank(axis=1)) for rows in (one, other)]
+    a, b = (rank - rank.mean(1, keepdims=True) for rank in ranks)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+
+
+def _initialise(module: nn.Module, name: str, seed: int) -> None:
+    """The weights of one layer drawn anew, as when it was made."""
+    reset = getattr(module, "reset_parameters", None)
+    if reset is None:
+        raise InputError(
+            f"the layer {name!r} ({type(module).__name__}) cannot be initialised anew: it has no "
+            "reset_parameters()"
+        )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        reset()
+
+
+def _mean(rho: Float[np.ndarray, "copies states"]) -> Float[np.ndarray, " copies"]:
+    """Over states whose correlation is defined; NaN of a copy without any."""
+    known = np.isfinite(rho)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, rho, 0.0).sum(1) / known.sum(1)

@@ -1,13 +1,9 @@
 """The rl domain: Q-values, gaps, logits and values of Stable-Baselines3 agents."""
 
-import base64
-import io
-import json
 import pickle
 import random
 import subprocess
 import sys
-import zipfile
 from dataclasses import replace
 
 import captum.attr
@@ -24,7 +20,6 @@ from ig_core.testing import Subject, checks
 from ig_rl.baselines import VisitedMean
 from ig_rl.domain import AgentDomain
 from ig_rl.episodes import play
-from ig_rl.weights import load_policy_weights
 
 STATE = np.array([0.3, -0.8, 0.04, 0.9], dtype=np.float32)
 CARTPOLE = (
@@ -576,114 +571,3 @@ def test_observations_that_are_no_box_are_refused_by_name():
 def test_the_domain_is_guessed_for_agents_only():
     assert isinstance(ig.plugins().guess(agent(), STATE)(agent()), AgentDomain)
     assert not AgentDomain.accepts(agent().policy, STATE)
-
-
-# -- weights ----------------------------------------------------------------------------------
-
-
-class Payload:
-    """Unpickled, it writes a file: what a hostile download would do."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return (exec, (f"open({self.path!r}, 'w').close()",))
-
-
-def archive(path, model, *, data=None, policy=None):
-    """A zip as Stable-Baselines3 writes it, with parts of it replaced."""
-    model.save(path)
-    with zipfile.ZipFile(path) as old:
-        parts = {name: old.read(name) for name in old.namelist()}
-    parts |= {"data": data} if data is not None else {}
-    parts |= {"policy.pth": policy} if policy is not None else {}
-    with zipfile.ZipFile(path, "w") as new:
-        for name, content in parts.items():
-            new.writestr(name, content)
-    return path
-
-
-def test_weights_of_a_zip_go_into_a_model(tmp_path):
-    model = agent()
-    path = archive(tmp_path / "agent.zip", model)
-    other = agent()
-    with torch.no_grad():
-        for parameter in other.policy.parameters():
-            parameter.zero_()
-    load_policy_weights(path, other)
-    for name, value in other.policy.state_dict().items():
-        assert value.equal(model.policy.state_dict()[name])
-
-
-def test_hostile_data_in_a_zip_is_not_run(tmp_path):
-    marker = tmp_path / "ran"
-    payload = base64.b64encode(pickle.dumps(Payload(marker))).decode()
-    data = json.dumps({"policy_class": {":type:": "x", ":serialized:": payload}}).encode()
-    path = archive(tmp_path / "agent.zip", agent(), data=data)
-    load_policy_weights(path, agent())
-    assert not marker.exists()
-    with pytest.raises(Exception):  # noqa: B017  what it then raises is its own affair
-        DQN.load(path)
-    assert marker.exists(), "the payload is live: Stable-Baselines3's own load runs it"
-
-
-@pytest.mark.parametrize("forced", ["", "1"])
-def test_hostile_weights_in_a_zip_are_not_run(tmp_path, monkeypatch, forced):
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", forced)
-    marker = tmp_path / "ran"
-    stored = io.BytesIO()
-    torch.save({"weight": Payload(marker)}, stored)
-    path = archive(tmp_path / "agent.zip", agent(), policy=stored.getvalue())
-    with pytest.raises(ig.StorageError, match="more than tensors"):
-        load_policy_weights(path, agent())
-    assert not marker.exists()
-    stored.seek(0)
-    torch.load(stored, weights_only=False)  # on purpose: shows what a careless loader would run
-    assert marker.exists(), "the payload is live"
-
-
-def test_files_that_are_no_saved_agent_are_refused(tmp_path):
-    with pytest.raises(ig.StorageError, match="no zip file"):
-        load_policy_weights(tmp_path / "missing.zip", agent())
-    (tmp_path / "text.zip").write_text("no zip")
-    with pytest.raises(ig.StorageError, match="no zip file"):
-        load_policy_weights(tmp_path / "text.zip", agent())
-    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as empty:
-        empty.writestr("data", "{}")
-    with pytest.raises(ig.StorageError, match=r"policy\.pth"):
-        load_policy_weights(tmp_path / "empty.zip", agent())
-    path = archive(tmp_path / "cut.zip", agent(), policy=b"PK\x03\x04")
-    with pytest.raises(ig.StorageError, match="damaged"):
-        load_policy_weights(path, agent())
-
-
-@pytest.mark.parametrize("stored_net", [(8, 16), (16,)])
-def test_weights_of_another_policy_leave_the_model_as_it_was(tmp_path, stored_net):
-    path = archive(tmp_path / "agent.zip", agent(net=stored_net))
-    model = agent()
-    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
-    with pytest.raises(ig.InputError, match="policy_kwargs"):
-        load_policy_weights(path, model)
-    assert all(v.equal(before[n]) for n, v in model.policy.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (lambda w: w * torch.nan, "holds NaN or infinity"),
-        (lambda w: w / 0, "holds NaN or infinity"),
-        (lambda w: w.half(), "holds torch.float16 .* and torch.float32 in the model"),
-        (lambda w: w.double(), "holds torch.float64"),
-        (lambda w: (100 * w).long(), "holds torch.int64"),
-    ],
-)
-def test_weights_that_are_not_the_agent_s_numbers_are_refused(tmp_path, change, told):
-    model = agent()
-    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
-    stored = io.BytesIO()
-    torch.save({name: change(value) for name, value in before.items()}, stored)
-    path = archive(tmp_path / "agent.zip", agent(), policy=stored.getvalue())
-    with pytest.raises(ig.InputError, match=told):
-        load_policy_weights(path, model)
-    assert all(v.equal(before[n]) for n, v in model.policy.state_dict().items())

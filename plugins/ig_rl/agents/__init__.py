@@ -25,6 +25,7 @@ __all__ = [
     "SoftActor",
     "State",
     "agent_of",
+    "policy_of",
 ]
 
 FAMILIES: dict[str, type[Agent]] = {
@@ -54,7 +55,7 @@ def agent_of(model: Any) -> Agent:
     """
     if isinstance(model, Agent):
         return model
-    policy = vars(model).get("policy", model) if hasattr(model, "__dict__") else model
+    policy = policy_of(model)
     for base in type(policy).__mro__:
         family = FAMILIES.get(f"{base.__module__}.{base.__qualname__}")
         if family is not None:
@@ -64,6 +65,11 @@ def agent_of(model: Any) -> Agent:
         f"{type(model).__qualname__}{_with(policy) if policy is not model else ''}); any other "
         "network can be explained through two callables, ig_rl.Functions(scores=..., value=...)"
     )
+
+
+def policy_of(model: Any) -> Any:
+    """The policy of a model; what is no model is a policy, or nothing that is known here."""
+    return getattr(model, "__dict__", {}).get("policy", model)
 
 
 def _with(policy: Any) -> str:

@@ -204,6 +204,11 @@ def _arranged(model: Any, env: Any) -> Normalise:
     return arranged if turned else lambda seen: seen
 
 
+def fits(env: Any, model: Any) -> bool:
+    """Whether an environment's observations are as large as the agent's."""
+    return _sizes(env.observation_space) == _sizes(model.observation_space)
+
+
 def _sizes(space: Any) -> dict[str, Any]:
     """Kind and size of a space, or of each space of a ``Dict``; bounds may differ."""
     from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 import ig_core as ig
-from ig_core import Attribution, Baseline, InputError, TargetError, UnknownNameError
+from ig_core import Attribution, InputError, UnknownNameError
 from ig_rl import visited
 from ig_rl.agreement import StateAgreement, agreement
 from ig_rl.analyses import EpisodeTimeline, FeatureImportance
 from ig_rl.domain import AgentDomain
-from ig_rl.episodes import MOST_STEPS, Episode, States, play
+from ig_rl.episodes import MOST_STEPS, play
 from ig_rl.importance import RESAMPLES, Importance
+from ig_rl.question import ask, remembered, so_far
 from ig_rl.timeline import Timeline
 from ig_rl.visited import Visited
+from ig_rl.worlds import fits
 
 BASELINES = ("visited-mean", "zeros")
 """Whose agreement is printed by default."""
@@ -79,8 +81,9 @@ class Wrapped:
             InputError: the observation or an option does not fit the agent.
         """
         asked = self._asked(target, versus, options)
+        action = self._given(asked, action)
         return ig.attribute(  # type: ignore[return-value]
-            self.model, obs, domain="rl", target=action, baseline=self._baseline(baseline), **asked
+            self.model, obs, domain="rl", target=action, baseline=_start(baseline), **asked
         )
 
     def explain_episode(
@@ -131,16 +134,21 @@ class Wrapped:
         )
         [episode] = played.episodes
         asked = self._asked(target, versus, options)
-        domain = self._domain({**asked, "versus": None})
-        chosen, told = self._fixed(domain, episode, action, versus)
-        if isinstance(chosen, tuple):
+        action = self._given(asked, action)
+        own = {**asked, "versus": None}
+        if self._domain(own).agent.recurrent and not asked.get("unrolled"):
+            own["state"] = asked["state"] = remembered(episode)
+        domain = self._domain(own)
+        steps = so_far(episode) if asked.get("unrolled") else visited.each(episode.states)
+        question = ask(domain, episode, steps, action, versus)
+        if isinstance(question.target, tuple):
             asked.pop("versus", None)
         results = ig.attribute(
             self.model,
-            visited.each(episode.states),
+            steps,
             domain="rl",
-            target=chosen,
-            baseline=self._baseline(baseline),
+            target=question.target,
+            baseline=_start(baseline),
             **{"seed": seed, **asked},
         )
         return EpisodeTimeline().find(
@@ -150,8 +158,8 @@ class Wrapped:
             action_names=domain.action_names,
             seed=seed,
             frames=episode.frames,
-            ties=_ties(domain, episode.states) if domain.count else [],
-            notes=[*told, self.visited.source, *played.notes],
+            ties=question.ties,
+            notes=[*question.notes, self.visited.source, *played.notes],
         )
 
     def importance(
@@ -186,7 +194,7 @@ class Wrapped:
             own, target, action=action, versus=versus, baseline=baseline, seed=seed, **options
         )
         greedy = None
-        if domain.count:
+        if domain.agent.count:
             greedy = [domain.action_names[a] for a in domain.actions_of(_batch(own)).tolist()]
         return FeatureImportance().find(
             results,  # type: ignore[arg-type]
@@ -241,19 +249,19 @@ class Wrapped:
             asked["versus"] = versus
         return {name: value for name, value in asked.items() if value is not None}
 
+    def _given(self, asked: dict[str, Any], action: Any) -> Any:
+        """What of a given action is a target; one whose value is asked for is an option."""
+        domain = self._domain({**asked, "versus": None})
+        if action is None or not domain.agent.needs_action(domain.explain):
+            return action
+        asked["action"] = action
+        return None
+
     def _domain(self, asked: Mapping[str, Any]) -> AgentDomain:
         known = inspect.signature(AgentDomain).parameters
         return AgentDomain(
             self.model, **{n: v for n, v in asked.items() if n in known and v is not None}
         )
-
-    def _baseline(self, given: Any) -> Any:
-        if isinstance(given, list):
-            return [self._baseline(one) for one in given]
-        if isinstance(given, np.ndarray):
-            domain = self._domain(self._asked(None, None, {}))
-            return domain.preprocessed(given[None])[0]
-        return given
 
     def _states(self, states: Any, most: int) -> tuple[list[Any], list[str]]:
         """States to explain, one by one, and what to say of them."""
@@ -272,33 +280,6 @@ class Wrapped:
         if (count := visited.length(own)) < visited.length(given):
             notes.append(f"explained: {count} of {visited.length(given)} states")
         return visited.each(own), notes
-
-    def _fixed(
-        self, domain: AgentDomain, episode: Episode, action: Any, versus: str | int | None
-    ) -> tuple[Any, list[str]]:
-        """What all steps of an episode explain, and how it was chosen."""
-        takes = domain.agent.takes(domain.explain)
-        if action is not None and (takes < 2 or isinstance(action, tuple)):
-            return action, []
-        if not takes or not domain.count or isinstance(versus, str):
-            return None, []
-        often = [a for a, _ in Counter(episode.actions.tolist()).most_common()]
-        if takes == 1:
-            return often[0], [f"explained: {domain.action_names[often[0]]}, taken most often"]
-        if action is not None and versus is not None:
-            return (action, versus), []
-        if domain.count == 2 and action is None and versus is None:
-            return (1, 0), []
-        if len(often) < 2:
-            often += _runners_up(domain, episode.states)
-        if domain.count < 2:
-            raise TargetError("a gap needs two actions; this agent has one")
-        told = ["explained: the actions taken most often"]
-        if action is not None:
-            return (action, next(a for a in often if a != action)), told
-        if versus is not None:
-            return (next(a for a in often if a != versus), versus), told
-        return (often[0], often[1]), told
 
 
 def wrap(
@@ -363,7 +344,9 @@ def _normalising(model: Any, env: Any) -> Any:
 
     if isinstance(env, VecNormalize):
         return env
-    return model.get_vec_normalize_env() if isinstance(model, BaseAlgorithm) else None
+    own = model.get_vec_normalize_env() if isinstance(model, BaseAlgorithm) else None
+    # Of a frame stack around it, what the agent receives cannot be normalised from outside.
+    return own if own is not None and fits(own, model) else None
 
 
 def _named(baselines: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
@@ -373,27 +356,22 @@ def _named(baselines: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"baselines are a list of at least two (got {baselines!r:.80})")
     found: dict[str, Any] = {}
     for one in baselines:
-        name = one if isinstance(one, str) else one.name if isinstance(one, Baseline) else "given"
+        name = str(one) if isinstance(one, (str, int, float)) else getattr(one, "name", "given")
         count = sum(key.partition(" #")[0] == name for key in found)
         found[f"{name} #{count + 1}" if count else name] = one
     return found
+
+
+def _start(given: Any) -> Any:
+    """A baseline as ``ig_core.attribute`` takes it: arrays, as observations are, as tensors."""
+    if isinstance(given, list):
+        return [_start(one) for one in given]
+    if isinstance(given, Mapping):
+        return {key: _start(value) for key, value in given.items()}
+    return torch.as_tensor(given) if isinstance(given, np.ndarray) else given
 
 
 def _batch(states: Sequence[Any]) -> Any:
     if isinstance(states[0], Mapping):
         return {key: np.stack([np.asarray(one[key]) for one in states]) for key in states[0]}
     return np.stack([np.asarray(one) for one in states])
-
-
-def _ties(domain: AgentDomain, states: States) -> list[str]:
-    """Steps at which the greedy action is tied with another."""
-    with domain.prepared():
-        told = [domain.encode(state).display["ties"] for state in visited.each(states)]
-    return [f"step {t}: {tie}" for t, ties in enumerate(told) for tie in ties if "greedy" in tie]
-
-
-def _runners_up(domain: AgentDomain, states: States) -> list[int]:
-    """The actions that come second, the most frequent first."""
-    with domain.prepared():
-        pairs = [domain.encode(state).display["pair"] for state in visited.each(states)]
-    return [a for a, _ in Counter(pair[-1] for pair in pairs).most_common()]

@@ -1,0 +1,204 @@
+"""An agent wrapped with its environment: what is asked, from where, and what stays untouched."""
+
+import random
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import DQN, PPO
+
+import ig_core as ig
+import ig_rl
+from ig_rl import visited
+from ig_rl.episodes import play
+
+STATES = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+STATE = STATES[0]
+
+
+def dqn(env="CartPole-v1", **options):
+    kwargs = {"net_arch": [16], "activation_fn": torch.nn.Tanh}
+    options = {"buffer_size": 100} | options
+    return DQN("MlpPolicy", env, policy_kwargs=kwargs, seed=3, device="cpu", **options)
+
+
+def ppo(env, **options):
+    kwargs = {"net_arch": [16], "ortho_init": False}
+    return PPO("MlpPolicy", env, policy_kwargs=kwargs, seed=3, device="cpu", n_steps=64, **options)
+
+
+# -- explain ----------------------------------------------------------------------------------
+
+
+def test_explain_is_attribute_with_the_visited_states():
+    model = dqn()
+    own = ig_rl.wrap(model, states=STATES).explain(STATE)
+    same = ig.attribute(model, STATE, states=STATES)
+    assert own.values.equal(same.values)
+    assert own.provenance == same.provenance
+    assert own.display == same.display
+
+
+def test_explain_of_a_batch_is_a_list():
+    agent = ig_rl.wrap(dqn(), states=STATES)
+    results = agent.explain(STATES[:3], "q", action=[0, 1, 0])
+    assert [one.provenance["target"] for one in results] == [0, 1, 0]
+
+
+def test_quantity_action_and_the_other_action_can_be_named():
+    agent = ig_rl.wrap(dqn("Acrobot-v1"), states=np.zeros((2, 6), np.float32))
+    state = np.float32([1, 0, 1, 0, 0.5, -0.5])
+    assert agent.explain(state, "q", action=2).provenance["target"] == 2
+    assert agent.explain(state, action=(2, 0)).provenance["target"] == (2, 0)
+    assert agent.explain(state, "gap", action=1, versus=2).provenance["target"] == (1, 2)
+    assert agent.explain(state, action=1, versus="runner-up").provenance["target"][0] == 1
+
+
+def test_options_are_those_of_the_engine_and_of_the_domain():
+    agent = ig_rl.wrap(dqn(), states=STATES, feature_names=["a", "b", "c (m)", "d"])
+    found = agent.explain(STATE, rule="midpoint", steps=4, tol=0.5, action_names=["l", "r"])
+    assert found.provenance["steps"] == 4
+    assert found.units.labels[2].startswith("c = ")
+    assert set(found.display["actions"]) == {"l", "r"}
+    with pytest.raises(ig.InputError, match="no option 'colour'"):
+        agent.explain(STATE, colour="red")
+
+
+def test_an_array_is_a_baseline():
+    model = dqn()
+    there = np.full(4, 0.25, np.float32)
+    own = ig_rl.wrap(model, states=STATES).explain(STATE, baseline=there)
+    assert own.values.equal(ig.attribute(model, STATE, baseline=torch.tensor(there)).values)
+    mean = ig_rl.wrap(model, states=STATES).explain(STATE, baseline=[there, "zeros"])
+    zero = ig_rl.wrap(model).explain(STATE, baseline="zeros")
+    torch.testing.assert_close(mean.values, (own.values + zero.values) / 2, atol=1e-6, rtol=0)
+
+
+# -- where visited states are from ------------------------------------------------------------
+
+
+def test_states_of_played_episodes_are_where_paths_start():
+    model, env = dqn(), gymnasium.make("CartPole-v1")
+    agent = ig_rl.wrap(model, env)
+    states = play(model, env, visited.VISITED_SEEDS).states
+    own = agent.explain(STATE)
+    assert own.values.equal(ig.attribute(model, STATE, states=states).values)
+    assert own.provenance["baseline"] == "visited-mean"
+    assert agent.visited.source == (
+        f"visited states: {len(states)} of 5 episodes with the seeds 10000 to 10004"
+    )
+
+
+def test_the_environment_is_played_once_and_only_when_it_is_needed(monkeypatch):
+    played = []
+    monkeypatch.setattr(visited, "play", lambda *a, **k: played.append(1) or play(*a, **k))
+    agent = ig_rl.wrap(dqn(), gymnasium.make("CartPole-v1"))
+    assert not played
+    agent.explain(STATE), agent.importance(most_states=2)
+    assert len(played) == 1
+    ig_rl.wrap(dqn(), gymnasium.make("CartPole-v1"), states=STATES).explain(STATE)
+    assert len(played) == 1
+
+
+def test_states_of_the_replay_buffer_stand_in_for_an_environment():
+    model = dqn(learning_starts=1000)
+    model.learn(40)
+    agent = ig_rl.wrap(model)
+    stored = model.replay_buffer.observations[:40, 0]
+    assert np.array_equal(agent.visited.states, stored)
+    assert agent.visited.source == "visited states: 40 of the replay buffer, with exploration"
+    assert agent.explain(STATE).values.equal(ig.attribute(model, STATE, states=stored).values)
+
+
+def test_without_any_states_paths_start_at_zero_and_notes_say_so():
+    agent = ig_rl.wrap(dqn())
+    assert agent.visited.states is None
+    assert "none known" in agent.visited.source
+    assert agent.explain(STATE).provenance["baseline"] == "zeros"
+    timeline = agent.explain_episode(gymnasium.make("CartPole-v1"), most_steps=2)
+    assert "visited states: none known; pass env= or states= for a baseline of them" in (
+        timeline.notes
+    )
+
+
+def test_of_many_states_some_are_kept_at_equal_distances(monkeypatch):
+    monkeypatch.setattr(visited, "MOST_STATES", 3)
+    agent = ig_rl.wrap(dqn(), gymnasium.make("CartPole-v1"))
+    states = play(dqn(), gymnasium.make("CartPole-v1"), visited.VISITED_SEEDS).states
+    chosen = np.linspace(0, len(states) - 1, 3).round().astype(int)
+    assert np.array_equal(agent.visited.states, states[chosen])
+    assert agent.visited.source.startswith(f"visited states: 3 of {len(states)} of 5 episodes")
+
+
+# -- what stays as it was ---------------------------------------------------------------------
+
+
+def test_agent_environment_and_random_states_stay_as_they_were():
+    model, env = dqn(), gymnasium.make("CartPole-v1")
+    env.reset(seed=1)
+    model.policy.set_training_mode(True)
+    flags = [module.training for module in model.policy.modules()]
+    torch.manual_seed(11), np.random.seed(12), random.seed(13)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    state, weights = env.unwrapped.state.copy(), [p.clone() for p in model.policy.parameters()]
+    agent = ig_rl.wrap(model, env)
+    agent.explain_episode(), agent.importance(), agent.baseline_agreement()
+    assert np.array_equal(env.unwrapped.state, state)
+    assert [module.training for module in model.policy.modules()] == flags
+    assert all(a.equal(b) for a, b in zip(model.policy.parameters(), weights, strict=True))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]
+    assert random.getstate() == before[2]
+
+
+def test_the_target_network_is_never_run():
+    model = dqn()
+
+    def refuse(*_):
+        raise AssertionError("the target network was run")
+
+    for module in model.q_net_target.modules():
+        module.register_forward_pre_hook(refuse)
+    agent = ig_rl.wrap(model, gymnasium.make("CartPole-v1"))
+    agent.explain_episode(), agent.importance()
+
+
+# -- what cannot be asked ---------------------------------------------------------------------
+
+
+def test_an_episode_needs_an_environment():
+    with pytest.raises(ig.InputError, match="explain_episode needs an environment: pass env="):
+        ig_rl.wrap(dqn(), states=STATES).explain_episode()
+
+
+def test_an_environment_of_another_agent_is_refused():
+    agent = ig_rl.wrap(dqn(), gymnasium.make("Acrobot-v1"))
+    with pytest.raises(ig.InputError, match="play the environment that it was trained in"):
+        agent.explain(STATE)
+    with pytest.raises(ig.InputError, match="play the environment that it was trained in"):
+        agent.explain_episode()
+
+
+def test_options_that_no_agent_has_are_refused_with_the_ones_it_has():
+    with pytest.raises(ig.UnknownNameError, match="colour"):
+        ig_rl.wrap(dqn(), colour="red")
+    with pytest.raises(ig.UnknownNameError, match="explain"):
+        ig_rl.wrap(dqn(), explain="q")
+
+
+def test_a_pair_of_actions_of_a_continuous_agent_is_refused():
+    agent = ig_rl.wrap(ppo("Pendulum-v1"), gymnasium.make("Pendulum-v1"))
+    with pytest.raises(ig.TargetError, match="no target"):
+        agent.explain_episode(action=(1, 0), most_steps=2)
+    with pytest.raises(ig.InputError, match="versus= belongs to explain='gap'"):
+        agent.explain_episode(versus=0, most_steps=2)
+
+
+@pytest.mark.parametrize("bad", [7, -1, 0.5, "left"])
+def test_an_action_that_the_agent_does_not_have_is_refused(bad):
+    agent = ig_rl.wrap(dqn(), gymnasium.make("CartPole-v1"), states=STATES)
+    with pytest.raises(ig.InputError):
+        agent.explain_episode(action=(bad, 0), most_steps=2)
+    with pytest.raises(ig.InputError):
+        agent.explain_episode(versus=bad, most_steps=2)

@@ -16,6 +16,7 @@ from ig_core import Attribution, InputError, UnknownNameError
 from ig_rl import visited
 from ig_rl.agreement import StateAgreement, agreement
 from ig_rl.analyses import EpisodeTimeline, FeatureImportance
+from ig_rl.checks import Faithfulness, faithfulness
 from ig_rl.domain import AgentDomain
 from ig_rl.episodes import MOST_STEPS, play
 from ig_rl.importance import RESAMPLES, Importance
@@ -119,14 +120,9 @@ class Wrapped:
         Raises:
             InputError: there is no environment, it is not the agent's, or it raised.
         """
-        env = self.env if env is None else env
-        if env is None:
-            raise InputError(
-                "explain_episode needs an environment: pass env= here or to wrap (got none)"
-            )
         played = play(
             self.model,
-            env,
+            self._environment(env, "explain_episode"),
             [seed],
             vecnormalize=self.vecnormalize,
             render=render,
@@ -237,6 +233,25 @@ class Wrapped:
             },
             notes=notes,
         )
+
+    def faithfulness(
+        self, env: Any = None, seeds: Iterable[int] = range(20), **options: Any
+    ) -> Faithfulness:
+        """Check what attributions say of this agent; see :func:`ig_rl.faithfulness`.
+
+        Raises:
+            InputError: there is no environment, or a check's own reasons.
+        """
+        env = self._environment(env, "faithfulness")
+        own = {**self.options, "states": self.given, **options}
+        own["baseline"] = _start(own.get("baseline"))
+        return faithfulness(self.model, env, seeds, **own)
+
+    def _environment(self, env: Any, what: str) -> Any:
+        found = self.env if env is None else env
+        if found is None:
+            raise InputError(f"{what} needs an environment: pass env= here or to wrap (got none)")
+        return found
 
     def _asked(
         self, target: str | None, versus: str | int | None, options: Mapping[str, Any]

@@ -75,6 +75,19 @@ def test_an_array_is_a_baseline():
     torch.testing.assert_close(mean.values, (own.values + zero.values) / 2, atol=1e-6, rtol=0)
 
 
+def test_faithfulness_is_that_of_the_wrapped_agent():
+    model, env = dqn(), gymnasium.make("CartPole-v1")
+    own = ig_rl.wrap(model, env, states=STATES).faithfulness(
+        seeds=range(3), count=16, checks=["flips", "planted"]
+    )
+    same = ig_rl.faithfulness(
+        model, env, range(3), states=STATES, count=16, checks=["flips", "planted"]
+    )
+    assert own.to_dict() == same.to_dict()
+    with pytest.raises(ig.InputError, match="faithfulness needs an environment"):
+        ig_rl.wrap(model).faithfulness()
+
+
 # -- where visited states are from ------------------------------------------------------------
 
 

@@ -235,11 +235,10 @@ def test_continuous_actions_are_played_on_their_own_scale():
     assert found.returns[0, 0] != found.intact[0]
 
 
-def test_an_endless_episode_is_broken_off(monkeypatch):
-    monkeypatch.setattr(freezing, "MOST_STEPS", 4)
-    found = frozen(features=[0])
+def test_an_endless_episode_is_cut():
+    found = frozen(features=[0], most_steps=4)
     assert found.intact.tolist() == [4, 4]
-    assert found.notes == ["4 episodes were broken off after 4 steps"]
+    assert found.notes == ["2 of 2 episodes were cut after 4 steps"]
 
 
 def test_what_cannot_be_frozen_is_refused(monkeypatch):
@@ -250,15 +249,6 @@ def test_what_cannot_be_frozen_is_refused(monkeypatch):
     monkeypatch.setattr(freezing, "MOST_FEATURES", 3)
     with pytest.raises(ig.InputError, match="name some with features="):
         frozen()
-
-
-def test_an_environment_that_cannot_be_copied_is_refused():
-    class Locked(Signs):
-        def __deepcopy__(self, memo):
-            raise TypeError("a socket cannot be copied")
-
-    with pytest.raises(ig.InputError, match="a socket cannot be copied"):
-        frozen(env=Locked())
 
 
 # -- planted ----------------------------------------------------------------------------------

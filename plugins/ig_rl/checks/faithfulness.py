@@ -11,14 +11,16 @@ import numpy as np
 from jaxtyping import Float
 
 from ig_core import InputError, Table, UnknownNameError, page
+from ig_rl import visited
 from ig_rl.agents import agent_of
 from ig_rl.checks.deletion import Deletion, deletion_of
 from ig_rl.checks.flips import Flips, flips_of
-from ig_rl.checks.freezing import Freezing, acting, environment_copied, frozen, played
+from ig_rl.checks.freezing import Freezing, frozen
 from ig_rl.checks.interval import Estimate
 from ig_rl.checks.judged import RANDOM, asked, batch_of, explained, judged, scores_of
 from ig_rl.checks.planting import Planted, planted
 from ig_rl.checks.randomisation import Randomised, randomised
+from ig_rl.episodes import play
 
 CHECKS = ("flips", "deletion", "frozen", "planted", "randomised")
 
@@ -159,7 +161,7 @@ def faithfulness(
     environment are left as they are: the checks use copies.
 
     Args:
-        env: a Gymnasium environment.
+        env: as for :func:`ig_rl.episodes.play`: a Gymnasium environment or a ``VecEnv``.
         seeds: of the episodes that are played, for visited states and with features frozen.
         states: states that the agent visited; those of the episodes by default, whose states are
             then not taken to be independent: intervals draw whole episodes.
@@ -179,13 +181,21 @@ def faithfulness(
             raise UnknownNameError("check", str(name), CHECKS)
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise InputError(f"count must be a whole number above 0 (got {count!r})")
-    chosen = [int(seed) for seed in seeds]
-    visited, episodes = _visited(model, env, chosen, states, options)
+    chosen = list(seeds)
+    pool: Sequence[Any]
+    if states is None:
+        played = play(model, env, chosen, vecnormalize=options.get("vecnormalize"))
+        each = [visited.each(episode.states) for episode in played.episodes]
+        pool = [state for own in each for state in own]
+        episodes = [number for number, own in enumerate(each) for _ in own]
+    else:
+        ask, _ = asked(states, None, options)
+        pool, episodes, played = batch_of(ask(model), states), None, None
     rng = np.random.default_rng(options.get("seed", 0))
-    drawn = np.sort(rng.choice(len(visited), min(count, len(visited)), replace=False))
-    some = [visited[i] for i in drawn]
+    drawn = np.sort(rng.choice(len(pool), min(count, len(pool)), replace=False))
+    some = [pool[i] for i in drawn]
     groups = None if episodes is None else [episodes[i] for i in drawn]
-    given = {**options, "visited": visited}
+    given = {**options, "visited": pool}
     few = [some[i] for i in np.linspace(0, len(some) - 1, min(FEW, len(some))).astype(int)]
     notes = [] if groups is None else [f"states are of {len(set(groups))} episodes"]
     makers: dict[str, Callable[[], Any]] = {
@@ -201,7 +211,7 @@ def faithfulness(
         importance = _importance(model, some, given)
         notes.append("flips and deletion are of discrete actions only")
     makers["frozen"] = lambda: frozen(
-        model, env, chosen, states=visited, importance=importance, **options
+        model, env, chosen, states=pool, importance=importance, intact=played, **options
     )
     made = {
         name: _made(name, makers[name], notes)
@@ -218,23 +228,6 @@ def _made(name: str, make: Callable[[], Any], notes: list[str]) -> Any:
     except InputError as error:
         notes.append(f"{name} left out: {error}")
         return None
-
-
-def _visited(
-    model: Any, env: Any, seeds: Sequence[int], states: Any, options: Mapping[str, Any]
-) -> tuple[Sequence[Any], Sequence[int] | None]:
-    """The states that were given, or those of episodes and the number of the episode of each."""
-    if states is not None:
-        ask, _ = asked(states, None, options)
-        return batch_of(ask(model), states), None
-    if not seeds:
-        raise InputError("at least one seed is needed to play episodes (got none)")
-    lanes = [environment_copied(env) for _ in seeds]
-    run = played(acting(model, {}, {}), lanes, seeds, keep=True)
-    for lane in lanes:
-        lane.close()
-    visited = [state for own in run.visited for state in own]
-    return visited, [number for number, own in enumerate(run.visited) for _ in own]
 
 
 def _importance(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +16,10 @@ from ig_rl import plain
 from ig_rl.checks.copies import copied
 from ig_rl.checks.interval import Estimate, estimate
 from ig_rl.checks.judged import asked, batch_of, unit_names
+from ig_rl.episodes import MOST_STEPS, Episodes, play
 
 MOST_FEATURES = 64
 """More features than these are only frozen by their numbers: each costs whole episodes."""
-
-MOST_STEPS = 10_000
-"""An episode that goes on for longer is broken off."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -101,78 +98,70 @@ def frozen(
     states: Any,
     features: Sequence[int] | None = None,
     importance: Mapping[str, Float[np.ndarray, "states units"]] | None = None,
+    intact: Episodes | None = None,
+    most_steps: int = MOST_STEPS,
     **options: Any,
 ) -> Freezing:
     """The return of an agent that sees a feature frozen at its mean over visited states.
 
     The agent plays with its deterministic actions, and the same seeds are used for every feature.
-    Both the policy and the environment are copies; the user's are left as they are.
+    Copies of the policy and of the environment play, as for :func:`ig_rl.episodes.play`.
 
     Args:
-        env: a Gymnasium environment.
+        env: as for :func:`ig_rl.episodes.play`: a Gymnasium environment or a ``VecEnv``.
         seeds: of the episodes.
         states: states that the agent visited.
         features: numbers of the features to freeze; all by default.
         importance: scores of all features at some states, by what they are called.
-        **options: of :class:`ig_rl.AgentDomain`.
+        intact: episodes of the same seeds by the agent as it is, if they were played already.
+        most_steps: where to cut an episode.
+        **options: of :class:`ig_rl.AgentDomain`, such as ``vecnormalize``.
 
     Raises:
-        InputError: there is no seed, the environment cannot be copied, or there are too many
+        InputError: there is no seed, the environment is none of the agent's, or there are too many
             features to freeze them all.
     """
-    chosen_seeds = [int(seed) for seed in seeds]
-    if not chosen_seeds:
-        raise InputError("freezing needs at least one seed (got none)")
+    seeds = list(seeds)
     ask, _ = asked(states, None, options)
     domain = ask(model)
     example = domain.encode(batch_of(domain, states)[0])
     names = unit_names(example)
     chosen = _features(features, len(names))
-    lanes = [environment_copied(env) for _ in chosen_seeds]
     values = {name: value.cpu() for name, value in domain.baseline(example).items()}
-    runs = []
-    for feature in (None, *chosen):
+    normal = options.get("vecnormalize")
+    if intact is None:
+        intact = play(model, env, seeds, vecnormalize=normal, most_steps=most_steps)
+    runs = [intact]
+    for feature in chosen:
         units = torch.zeros(1, len(names), dtype=torch.bool)
-        if feature is not None:
-            units[0, feature] = True
+        units[0, feature] = True
         masks = {n: m[0] for n, m in example.parts.mask(units, example.inputs).items()}
-        runs.append(played(acting(model, masks, values), lanes, chosen_seeds))
-    for lane in lanes:
-        lane.close()
-    broken = sum(run.broken for run in runs)
+        other = seeing(model, masks, values)
+        runs.append(play(other, env, seeds, vecnormalize=normal, most_steps=most_steps))
+    told = {note: None for run in runs for note in run.notes}
     return Freezing(
         names=[names[j] for j in chosen],
-        seeds=chosen_seeds,
-        intact=runs[0].returns,
+        seeds=seeds,
+        intact=intact.returns,
         returns=np.stack([run.returns for run in runs[1:]]),
         importance={
             name: np.nanmean(np.abs(own), 0)[list(chosen)]
             for name, own in (importance or {}).items()
         },
-        notes=[f"{broken} episodes were broken off after {MOST_STEPS} steps"] if broken else [],
+        notes=[*told],
     )
 
 
-Acts = Callable[[Sequence[Any], Any, Any], tuple[Any, Any]]
-"""Actions, and what the policy carries on, from observations, what it carried and which begin."""
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One episode for each seed; ``visited`` holds their observations if they were wanted."""
-
-    returns: Float[np.ndarray, " episodes"]
-    visited: Sequence[Sequence[Any]]
-    broken: int
-    """Episodes that were broken off."""
-
-
-def acting(
+def seeing(
     model: Any,
     masks: Mapping[str, Bool[Tensor, ...]],
     values: Mapping[str, Float[Tensor, ...]],
-) -> Acts:
-    """A copy of the policy that sees these values where the masks say so."""
+) -> Any:
+    """A copy of the model whose policy sees these values where the masks say so.
+
+    Raises:
+        InputError: it has no features extractor of Stable-Baselines3 that could be shown them.
+    """
     from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
     def seen(extractor: nn.Module, received: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -186,56 +175,16 @@ def acting(
 
     own = copied(model)
     policy = getattr(own, "policy", own)
-    for module in policy.modules():
-        if isinstance(module, BaseFeaturesExtractor):
-            module.register_forward_pre_hook(seen)
-
-    def acts(observations: Sequence[Any], state: Any, begins: Any) -> tuple[Any, Any]:
-        return policy.predict(_stacked(observations), state, begins, deterministic=True)
-
-    return acts
-
-
-def played(acts: Acts, lanes: Sequence[Any], seeds: Sequence[int], *, keep: bool = False) -> Run:
-    """One episode for each seed, all of them step by step side by side."""
-    observations = [lane.reset(seed=seed)[0] for lane, seed in zip(lanes, seeds, strict=True)]
-    total, going = np.zeros(len(lanes)), np.ones(len(lanes), dtype=bool)
-    state, begins = None, np.ones(len(lanes), dtype=bool)
-    visited: list[list[Any]] = [[] for _ in lanes]
-    for _ in range(MOST_STEPS):
-        actions, state = acts(observations, state, begins)
-        begins = np.zeros(len(lanes), dtype=bool)
-        for i in np.flatnonzero(going).tolist():
-            if keep:
-                visited[i].append(copy.deepcopy(observations[i]))
-            observations[i], reward, terminated, truncated, _ = lanes[i].step(actions[i])
-            total[i] += float(reward)
-            going[i] = not (terminated or truncated)
-        if not going.any():
-            break
-    return Run(total, visited, int(going.sum()))
-
-
-def _stacked(observations: Sequence[Any]) -> Any:
-    if isinstance(observations[0], dict):
-        return {key: np.stack([o[key] for o in observations]) for key in observations[0]}
-    return np.stack([np.asarray(o) for o in observations])
-
-
-def environment_copied(env: Any) -> Any:
-    """A copy of a Gymnasium environment, to play in."""
-    import gymnasium
-
-    if not isinstance(env, gymnasium.Env):
+    modules = policy.modules() if isinstance(policy, nn.Module) else ()
+    extractors = [module for module in modules if isinstance(module, BaseFeaturesExtractor)]
+    if not extractors:
         raise InputError(
-            f"freezing plays in a Gymnasium environment (got {type(env).__name__}); of a VecEnv "
-            "pass one of its environments"
+            f"freezing needs a policy of Stable-Baselines3, whose features extractor is shown the "
+            f"frozen value (got {type(model).__name__})"
         )
-    try:
-        return copy.deepcopy(env)
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        raise InputError(f"the environment cannot be copied ({told})") from error
+    for module in extractors:
+        module.register_forward_pre_hook(seen)
+    return own
 
 
 def _features(given: Sequence[int] | None, count: int) -> Sequence[int]:

@@ -54,8 +54,9 @@ class Randomised:
         notes = [
             f"Spearman's rho of the scores ({self.quantity}) with those of {copies} copies that "
             f"lost the weights from the output up to the layer; mean of {states} states",
-            "near 1 in the last row: the scores do not depend on what was learnt; 95 % intervals "
-            "by the bootstrap over copies",
+            "near 1 in the last row: the scores do not depend on what was learnt; magnitudes keep "
+            "the distance of every feature from the baseline, which no weights change",
+            "95 % intervals by the bootstrap over copies",
         ]
         columns = ["weights lost up to", "rho", "low", "high", "rho of |score|", "low", "high"]
         return Table(columns, rows, notes)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment
 from markupsafe import Markup
 
-from ig_core import InputError, clean, embedded_figure, figure_words, new_figure, templates
+from ig_core import InputError, embedded_figure, figure_words, new_figure
+from ig_rl.view.pages import rendered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,28 +25,20 @@ MOST = 30
 """Letters of a name on an axis."""
 
 
-@cache
-def _environment() -> Environment:
-    return templates("ig_rl", clean=clean)
-
-
 def faithfulness_html(found: Faithfulness) -> str:
     """An HTML fragment: the plot, the headlines, and the table of every check."""
     from ig_rl.checks.faithfulness import TITLES
 
-    return (
-        _environment()
-        .get_template("checks.html")
-        .render(
-            agent=found.agent,
-            states=found.states,
-            plot=embedded_figure(faithfulness, found) if _panels(found) else "",
-            headline=Markup(found.table().to_html()),
-            sections=[
-                (TITLES[name], Markup(one.table().to_html()))
-                for name, one in found.sections.items()
-            ],
-        )
+    return rendered(
+        "checks.html",
+        agent=found.agent,
+        states=found.states,
+        plot=embedded_figure(faithfulness, found) if _panels(found) else "",
+        drawn=bool(_panels(found)),
+        headline=Markup(found.table().to_html()),
+        sections=[
+            (TITLES[name], Markup(one.table().to_html())) for name, one in found.sections.items()
+        ],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ig_core import Analysis, Baseline, BenchmarkCase, Domain, Metric, hookimpl
+from ig_rl.agents import Functions
 from ig_rl.agreement import StateAgreement
 from ig_rl.checks import (
     Faithfulness,
@@ -20,8 +21,9 @@ from ig_rl.weights import load
 from ig_rl.wrapped import Wrapped, wrap
 
 __all__ = [
-    "AgentDomain", "Faithfulness", "Importance", "StateAgreement", "Timeline", "Wrapped",
-    "deletion", "faithfulness", "flips", "frozen", "load", "planted", "randomised", "wrap",
+    "AgentDomain", "Faithfulness", "Functions", "Importance", "StateAgreement", "Timeline",
+    "Wrapped", "deletion", "faithfulness", "flips", "frozen", "load", "planted", "randomised",
+    "wrap",
 ]  # fmt: skip
 
 

@@ -8,10 +8,11 @@ import torch
 from gymnasium import Env
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import ig_core as ig
-from ig_rl.agents import Point, agent_of
+from ig_rl.agents import Functions, Point, agent_of
 
 ROWS = 5
 OBSERVATIONS = {
@@ -474,6 +475,166 @@ def test_an_agent_without_memory_carries_nothing():
     assert not agent.recurrent
     with pytest.raises(ig.InputError, match="carries no state"):
         agent.carried((np.zeros((1, 1, 6)),) * 2)
+
+
+# -- plain PyTorch ----------------------------------------------------------------------------
+
+
+def plain(*, inputs=4, outputs=3):
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(inputs, 8), torch.nn.ReLU(), torch.nn.Linear(8, outputs)]
+    return torch.nn.Sequential(*layers).double()
+
+
+def test_a_plain_q_network_is_an_agent():
+    net, z = plain(), torch.randn(ROWS, 4).double()
+    agent, q = Functions(net, observation_space=(4,), actions=3), net(z)
+    assert agent_of(agent) is agent
+    assert agent.explains == ("gap", "q", "advantage", "value")
+    assert agent.modules() == [net]
+    assert (agent.dtype, agent.device, agent.count) == (torch.float64, net[0].weight.device, 3)
+    same(agent.numbers("q", Point(z)), q)
+    same(agent.numbers("advantage", Point(z)), q - q.mean(1, keepdim=True))
+    same(agent.numbers("value", Point(z)), q.amax(1))
+
+
+def test_a_plain_policy_has_logits_and_a_value_of_its_own():
+    actor, critic, z = plain(), plain(outputs=1), torch.randn(ROWS, 4).double()
+    agent = Functions(actor, critic, observation_space=4, actions=3, symbol="logit")
+    assert agent.explains == ("gap", "logit", "log-prob", "value")
+    same(agent.numbers("log-prob", Point(z)), actor(z).log_softmax(1))
+    same(agent.numbers("value", Point(z)), critic(z)[:, 0])
+    assert agent.modules() == [actor, critic]
+
+
+def test_a_value_alone_is_an_agent():
+    agent = Functions(value=lambda z: (z**2).sum(1), observation_space=(2,))
+    assert (agent.explains, agent.count, agent.modules()) == (("value",), 0, [])
+    z = torch.tensor([[1.0, 2.0]])
+    assert agent.numbers("value", Point(z)).tolist() == [5.0]
+    assert agent.converted(torch.float64).dtype == torch.float64
+
+
+def test_functions_receive_dictionaries():
+    net, space = plain(inputs=10), OBSERVATIONS["dict"]
+
+    def scores(z):
+        return net(torch.cat([z["speed"], z["gear"], z["view"].flatten(1)], dim=1))
+
+    agent = Functions(scores, observation_space=space, actions=3)
+    assert agent.modules() == [net]
+    model = model_of("DQN", "dict")
+    raw = raw_of(model)
+    z = agent.preprocessed(raw)
+    assert {key: tuple(one.shape[1:]) for key, one in z.items()} == {
+        "speed": (3,),
+        "gear": (3,),
+        "view": (2, 2),
+    }
+    alone = {key: one[0].numpy() for key, one in raw.items()}
+    best = int(agent.scores(Point(z))[0].argmax())
+    assert int(agent.predict(alone)[0]) == best
+    assert agent.predict(raw)[0].shape == (ROWS,)
+
+
+def test_predict_is_greedy_and_leaves_the_flags():
+    net = torch.nn.Sequential(plain(), torch.nn.Dropout(0.9)).double().train()
+    agent = Functions(net, observation_space=(4,), actions=3)
+    state = np.ones(4, np.float32)
+    with torch.no_grad():
+        best = int(net[0](torch.ones(1, 4).double()).argmax())
+    assert all(int(agent.predict(state)[0]) == best for _ in range(20))
+    assert all(module.training for module in net.modules())
+
+
+def test_what_networks_are_given_can_be_said():
+    space = Box(0, 255, (1, 2, 2), np.uint8)
+    raw = torch.full((1, 1, 2, 2), 51, dtype=torch.uint8)
+    plainly = Functions(value=torch.sum, observation_space=space)
+    divided = Functions(value=torch.sum, observation_space=space, preprocess=lambda x: x / 255)
+    assert plainly.preprocessed(raw).unique().tolist() == [51.0]
+    assert divided.preprocessed(raw).unique().tolist() == pytest.approx([0.2])
+
+
+@pytest.mark.parametrize("wrap", [lambda net: net, lambda net: net.forward])
+def test_converted_functions_leave_the_network_alone(wrap):
+    net, z = plain().float(), torch.randn(ROWS, 4)
+    agent = Functions(wrap(net), observation_space=(4,), actions=3)
+    wide = agent.converted(torch.float64)
+    assert (wide.dtype, net[0].weight.dtype) == (torch.float64, torch.float32)
+    assert wide.modules()[0] is not net
+    same(wide.scores(Point(z.double())), agent.scores(Point(z)).double(), 1e-6)
+
+
+def test_networks_that_cannot_be_copied_are_refused():
+    net = plain()
+    agent = Functions(lambda z: net(z) + 0, observation_space=(4,), actions=3)
+    with pytest.raises(ig.InputError, match=r"cannot be copied.*give the network itself"):
+        agent.converted(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("scores", "value", "told"),
+    [
+        (lambda z: z, None, r"scores= must .*expected shape \(5, 3\) \(got \(5, 4\)\)"),
+        (lambda z: z[0, :3], None, r"scores= must .*\(5, 3\) \(got \(3,\)\)"),
+        (lambda z: z.tolist(), None, r"scores= must give a tensor \(got list\)"),
+        (None, lambda z: z, r"value= must .*shape \(5,\) or \(5, 1\) \(got \(5, 4\)\)"),
+        (None, lambda z: 1.0, r"value= must give a tensor \(got float\)"),
+    ],
+)
+def test_functions_of_the_wrong_shape_are_named(scores, value, told):
+    agent = Functions(scores, value, observation_space=(4,), actions=3)
+    with pytest.raises(ig.OutputError, match=told):
+        agent.numbers(agent.default, Point(torch.zeros(ROWS, 4)))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "needs scores= or value="),
+        ({"scores": 3, "observation_space": (4,)}, r"a callable \(got int"),
+        ({"scores": torch.sum, "actions": 2}, r"env.observation_space.*\(got None\)"),
+        ({"scores": torch.sum, "observation_space": (4, -1), "actions": 2}, "the shape of one"),
+        ({"scores": torch.sum, "observation_space": (4,)}, r"as in actions=2 \(got None\)"),
+        ({"scores": torch.sum, "observation_space": (4,), "actions": 0}, r"\(got 0\)"),
+    ],
+)
+def test_what_functions_cannot_do_without_is_asked_for(options, told):
+    with pytest.raises(ig.InputError, match=told):
+        Functions(**options)
+
+
+# -- what networks are given ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", ["image", "dict", "box", "several"])
+def test_observations_are_received_as_stable_baselines_gives_them(space, doubled):
+    doubled.undo()
+    spaces = OBSERVATIONS | {
+        "image": Box(0, 255, (1, 36, 36), np.uint8),
+        "several": Dict({"a": MultiDiscrete([2, 3]), "b": MultiBinary(2), "c": Discrete(4)}),
+    }
+    where = spaces[space]
+    where.seed(0)
+    samples = [where.sample() for _ in range(ROWS)]
+    raw = (
+        {key: torch.tensor(np.array([s[key] for s in samples])) for key in samples[0]}
+        if isinstance(where, Dict)
+        else torch.tensor(np.array(samples))
+    )
+    agent = agent_of(model_of("DQN")).converted(torch.float32)
+    agent.policy.observation_space = where
+    own = preprocess_obs(raw, where)
+    found = agent.preprocessed(raw)
+    for key in own if isinstance(own, dict) else [...]:
+        assert found[key].equal(own[key])
+
+
+def test_observations_keep_the_precision_of_the_agent():
+    agent = agent_of(model_of("DQN"))
+    raw = torch.full((1, 4), 0.1, dtype=torch.float64)
+    assert agent.preprocessed(raw).equal(raw)
 
 
 # -- any agent --------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from ig_core import InputError
 from ig_rl.agents.actor_critic import ActorCritic
 from ig_rl.agents.agent import Agent, Observation, Point, State
 from ig_rl.agents.critic import ContinuousCritic, DeterministicActor, QuantileCritics, SoftActor
+from ig_rl.agents.functions import Functions
 from ig_rl.agents.q import DeepQ, QuantileQ
 from ig_rl.agents.recurrent import RecurrentActorCritic
 
@@ -17,6 +18,7 @@ __all__ = [
     "ContinuousCritic",
     "DeepQ",
     "DeterministicActor",
+    "Functions",
     "Observation",
     "Point",
     "QuantileCritics",

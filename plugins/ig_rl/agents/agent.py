@@ -94,16 +94,8 @@ class Agent(ABC):
 
     def preprocessed(self, observations: Observation) -> Observation:
         """A batch of observations as the networks receive it: one-hot, images in [0, 1]."""
-        from stable_baselines3.common.preprocessing import preprocess_obs
-
-        z: Any = preprocess_obs(
-            observations, self.observation_space, normalize_images=self.policy.normalize_images
-        )
-        return (
-            {key: value.to(self.device, self.dtype) for key, value in z.items()}
-            if isinstance(z, dict)
-            else z.to(self.device, self.dtype)
-        )
+        images = self.policy.normalize_images
+        return received(observations, self.observation_space, self, images=images)
 
     # -- quantities -----------------------------------------------------------------------------
 
@@ -187,12 +179,32 @@ class Agent(ABC):
             InputError: this agent carries nothing, or something of another shape.
         """
         if state is not None:
-            raise InputError(f"{type(self.policy).__name__} carries no state from step to step")
+            raise InputError("this agent carries no state from step to step")
         return ()
 
     def after(self, point: Point) -> tuple[Float[Tensor, "rows layers hidden"], ...]:
         """The state carried on from here."""
         return ()
+
+
+def received(observations: Any, space: Any, agent: Agent, *, images: bool) -> Any:
+    """Observations of a space as Stable-Baselines3's ``preprocess_obs`` gives them to networks.
+
+    That function rounds to float32; here numbers have the precision of the agent. ``images`` says
+    whether images are divided by 255.
+    """
+    from gymnasium.spaces import Box, Dict
+    from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
+
+    if isinstance(space, Dict):
+        return {
+            key: received(one, space[key], agent, images=images)
+            for key, one in observations.items()
+        }
+    if not isinstance(space, Box):
+        observations = preprocess_obs(observations, space)
+    z = observations.to(agent.device, agent.dtype)
+    return z / 255 if isinstance(space, Box) and images and is_image_space(space) else z
 
 
 def squashed_to_box(space: Any, action: Tensor) -> Tensor:

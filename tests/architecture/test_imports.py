@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PLUGINS = ("ig_graphs", "ig_rl", "ig_sequences", "ig_text")
 FRAMEWORKS = (
-    "aeon", "captum", "g2p_en", "gymnasium", "matplotlib", "networkx", "nltk", "onnx", "pandas",
-    "rdkit", "scipy", "silero_vad", "sklearn", "stable_baselines3", "statsmodels",
-    "torch_geometric", "transformers",
+    "aeon", "captum", "g2p_en", "gymnasium", "imageio", "matplotlib", "networkx", "nltk", "onnx",
+    "pandas", "pygame", "rdkit", "sb3_contrib", "scipy", "silero_vad", "sklearn",
+    "stable_baselines3", "statsmodels", "torch_geometric", "transformers",
 )  # fmt: skip
 
 

@@ -16,14 +16,15 @@ from ig_rl.checks import (
 )
 from ig_rl.domain import AgentDomain
 from ig_rl.importance import Importance
+from ig_rl.normalisation import Normalisation
 from ig_rl.timeline import Timeline
 from ig_rl.weights import load
 from ig_rl.wrapped import Wrapped, wrap
 
 __all__ = [
-    "AgentDomain", "Faithfulness", "Functions", "Importance", "StateAgreement", "Timeline",
-    "Wrapped", "deletion", "faithfulness", "flips", "frozen", "load", "planted", "randomised",
-    "wrap",
+    "AgentDomain", "Faithfulness", "Functions", "Importance", "Normalisation", "StateAgreement",
+    "Timeline", "Wrapped", "deletion", "faithfulness", "flips", "frozen", "load", "planted",
+    "randomised", "wrap",
 ]  # fmt: skip
 
 

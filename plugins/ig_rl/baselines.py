@@ -27,4 +27,4 @@ class VisitedMean(Baseline):
     ) -> Sequence[dict[str, Float[Tensor, ...]]]:
         if not isinstance(domain, AgentDomain):
             raise InputError(f"the baseline 'visited-mean' is for 'rl', not for {domain.name!r}")
-        return [{"observation": domain.visited_mean(self.states)}]
+        return [domain.starts.mean(self.states)]

@@ -2,61 +2,83 @@
 
 from __future__ import annotations
 
-import operator
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ig_core import (
     Attribution,
-    BaselineError,
     Domain,
     Example,
-    ForwardError,
-    IGError,
+    IGWarning,
     InputError,
-    OutputError,
+    Pad,
     Rows,
     Stack,
-    TargetError,
     Units,
     UnknownNameError,
 )
 from ig_rl import features, view
 from ig_rl.agents import Agent, Point, agent_of
+from ig_rl.choices import RUNNER_UP, Choices, actions_at, asked
+from ig_rl.grid import regrouped
+from ig_rl.normalisation import Normalisation
+from ig_rl.observations import Observations, Tensors
+from ig_rl.situations import Situation, Situations, plain, read
+from ig_rl.starts import ACTION, Starts
+from ig_rl.units import Naming
 
-TIE_ULPS = 8.0
-"""Scores that differ by fewer roundings than this are tied."""
+if TYPE_CHECKING:
+    from ig_core import Task
+
+STATE = "state"
+MOST_STATES = 4
+"""Tensors that a recurrent policy carries: hidden and cell states of actor and critic."""
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class AgentDomain(Domain):
-    """A DQN, PPO or A2C agent of Stable-Baselines3 with observations in a ``Box``.
+    """An agent of Stable-Baselines3 or sb3-contrib, its policy alone, or ``ig_rl.Functions``.
 
-    What moves along the path is z, the observation after Stable-Baselines3's ``preprocess_obs``
-    (images divided by 255). One observation is an array or tensor of the observation space's
-    shape; a list of them, or one more leading dimension, is a batch. Observations are what the
-    networks receive: under ``VecNormalize``, the normalised ones.
+    What moves along the path is z, the observation as the networks receive it: images divided by
+    255, categories one-hot. One observation is what the environment gives; a list of them, or one
+    more leading dimension, is a batch. Units are the elements of a vector, the pixels of an image
+    and the components of a discrete observation, whose category is the value.
 
     ``target`` is an action, or for a gap a pair ``(action, other)``; the greedy action if not
     given. Both actions are chosen at the observation and stay fixed along the path.
 
     Args:
-        explain: a quantity of the agent's family, its first by default: ``"gap"`` (why this
-            action rather than another: the difference of two Q-values, or of two logits, which
-            are log-odds), ``"q"`` or ``"advantage"`` (DQN, QR-DQN), ``"logit"`` or ``"log-prob"``
-            of one action (PPO, A2C), or ``"value"`` of the state; ``"quantile:0.1"`` (QR-DQN).
+        explain: a quantity of the agent, its default if not given: ``"gap"`` (why this action
+            rather than another: the difference of two Q-values, or of two logits, which are
+            log-odds), ``"q"``, ``"logit"``, ``"value"`` and others, of which an unknown name
+            gives the list.
         versus: the other action of a gap: ``"runner-up"`` (the best of the others) or a number.
             Pictures of several steps need a number, or a pair as the target: the runner-up
             changes from step to step.
         states: visited states, whose mean is where paths start by default; without them paths
             start at zero, which need not mean anything to the agent, and the views say so.
-        feature_names: one per element of an observation; a unit in brackets at the end, as in
-            ``"pole angle (rad)"``, is written after the value.
-        action_names: one per action.
+        feature_names: one per element of an observation, or of one frame of it; a unit of
+            measurement in brackets at the end, as in ``"pole angle (rad)"``, is written after the
+            value. A mapping names the elements of each key.
+        action_names: one per action, or per element of a continuous one.
+        vecnormalize: a ``VecNormalize``, an :class:`ig_rl.Normalisation`, or True for that of the
+            model's environment. Observations, states and given starts are then raw; the path
+            runs between normalised ones. Without it they are what the networks receive.
+        frames: how many observations are stacked in each; found from the model's environment.
+        action: the continuous action whose value is explained, in the environment's units, or
+            one per observation; the policy's own deterministic action by default.
+        state: what a recurrent policy carries, as ``predict`` gives it; it stays where it is. An
+            empty memory by default.
+        unrolled: for recurrent policies: an example is all observations of an episode so far,
+            (time, ...), which move together.
+        dtype: ``"float64"`` explains a converted copy of the policy.
     """
 
     name = "rl"
@@ -68,68 +90,140 @@ class AgentDomain(Domain):
         model: Any,
         *,
         explain: str | None = None,
-        versus: str | int = "runner-up",
+        versus: str | int = RUNNER_UP,
         states: Any = None,
-        feature_names: Sequence[str] | None = None,
+        feature_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         action_names: Sequence[str] | None = None,
+        vecnormalize: Any = None,
+        frames: int | None = None,
+        action: Any = None,
+        state: Any = None,
+        unrolled: bool = False,
+        dtype: str | torch.dtype | None = None,
     ) -> None:
         super().__init__(model)
-        self.layouts = {"observation": Stack()}
-        self.agent = agent_of(model)
-        self.space = _box(model.observation_space)
+        self.agent = _converted(agent_of(model), dtype)
         self.explain = _explained(explain, self.agent, model)
-        self.count = self.agent.count
-        self.choices = self.agent.choices(self.explain)
-        self.versus = self._versus(versus)
-        known = features.environment_of(model)
-        self.feature_names = features.feature_names(feature_names, known, self.space.shape)
-        self.action_names = features.action_names(action_names, known, self.choices or self.count)
-        self.states = None if states is None else self._visited(states)
-        self.baseline_name = "zeros" if states is None else "visited-mean"
+        normalisation = Normalisation.of(vecnormalize, model)
+        around = features.surroundings_of(model, raw=normalisation is not None)
+        self.observations = Observations(
+            self.agent,
+            frames=around.frames if frames is None else _frames(frames),
+            leading=around.leading and frames in (None, around.frames),
+            normalisation=normalisation,
+        )
+        self.moves_action = ACTION in self.agent.moves(self.explain)
+        self.needs_action = self.agent.needs_action(self.explain)
+        self.action, self.state, self.unrolled = action, state, unrolled
+        self._check_options()
+        self.layouts = {name: Pad() if unrolled else Stack() for name in self.observations.parts}
+        self.layouts |= {ACTION: Stack()}
+        self.layouts |= {f"{STATE}{i}": Stack() for i in range(MOST_STATES)}
+        grids = [part.grid for part in self.observations.parts.values()]
+        self.action_names = features.action_names(
+            action_names, around.environment, self.agent, self.explain
+        )
+        self.naming = Naming(
+            self.observations,
+            features.feature_names(feature_names, around.environment, grids),
+            self.action_names if self.moves_action else (),
+        )
+        self.choices = Choices(self.agent, self.explain, versus, self.action_names)
+        self.starts = Starts(
+            self.observations, moves_action=self.moves_action, unrolled=unrolled, states=states
+        )
+        without = "zeros" if normalisation is None else "normalised-zero"
+        self.baseline_name = without if states is None else "visited-mean"
 
     @classmethod
     def accepts(cls, model: Any, raw: Any) -> bool:
         from stable_baselines3.common.base_class import BaseAlgorithm
+        from stable_baselines3.common.policies import BasePolicy
 
-        return isinstance(model, BaseAlgorithm)
+        return isinstance(model, (BaseAlgorithm, BasePolicy, Agent))
 
     def modules(self) -> Sequence[nn.Module]:
-        return [self.model.policy]
+        return self.agent.modules()
 
     def split(self, raw: Any) -> Sequence[Any] | None:
-        if isinstance(raw, list):
-            return raw
-        array = _array(raw)
-        if array.dim() == len(self.space.shape) + 1:
-            return list(array)
-        self._check_shape(array)
-        return None
+        found, batch = self._read(raw)
+        return found if batch else None
 
     def encode(self, raw: Any, target: Any = None) -> Example:
-        array = _array(raw)
-        self._check_shape(array)
-        z = self.preprocessed(array[None])[0]
-        actions, ties = self._chosen(z, target)
-        labels = map(features.written, self.feature_names, array.flatten().tolist())
-        index = torch.arange(array.numel()).view(array.shape)
-        return Example(
-            {"observation": z},
-            target=_target(actions),
-            units=Units(tuple(labels), {"observation": index}, kind="state feature"),
-            display=self._display(actions, ties) | {"values": array.double().flatten().tolist()},
-        )
+        here = raw if isinstance(raw, Situation) else self._one(raw)
+        among, place = here.among, here.place
+        scores, action = self._asked(among)
+        own = None if action is None else action[place][None]
+        actions, ties = self.choices.chosen(None if scores is None else scores[place], target)
+        inputs = among.inputs(place)
+        context = {f"{STATE}{i}": one for i, one in enumerate(here.state)}
+        if own is not None:
+            (inputs if self.moves_action else context)[ACTION] = own[0]
+        units, display = self.naming.units(here, own if self.moves_action else None)
+        with asked():
+            told = self.agent.told(self.explain, replace(here.point, action=own))
+        display |= {
+            "agent": type(self.model).__name__,
+            "explain": self.explain,
+            "quantity": self.choices.quantity(actions),
+            "actions": [features.bare(self.action_names[a]) for a in actions],
+            "pair": list(actions),
+            "ties": ties,
+            "critic": told,
+            "visited": self.starts.count,
+        }
+        return Example(inputs, context, _target(actions), units, display)
 
     def forward(self, rows: Rows) -> Float[Tensor, " rows"]:
-        point = Point(rows["observation"])
-        if self.agent.takes(self.explain) == 2:
-            scores = self._scores(point)
-            return rows.select(scores, part=0) - rows.select(scores, part=1)
-        return rows.select(self.agent.numbers(self.explain, point))
+        z = {name: rows[name] for name in self.observations.parts}
+        carried = (f"{STATE}{i}" for i in range(MOST_STATES))
+        point = Point(
+            self.observations.received(z),
+            rows[ACTION] if ACTION in rows else None,  # noqa: SIM401 (Rows are no mapping)
+            tuple(rows[name] for name in carried if name in rows) or None,
+            rows.sizes(next(iter(z))) if self.unrolled else None,
+        )
+        numbers = self.agent.numbers(self.explain, point)
+        if self.choices.takes == 2:
+            numbers = self.choices.numbers(numbers, len(rows))
+            return rows.select(numbers, part=0) - rows.select(numbers, part=1)
+        return rows.select(numbers)
 
     def baseline(self, example: Example) -> Mapping[str, Tensor]:
-        if self.states is None:
+        if self.starts.states is None:
             return super().baseline(example)
-        return {"observation": self.visited_mean()}
+        return self.starts.finished(example, self.starts.mean())
+
+    def start(self, example: Example, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A start that the user gave: raw where observations are, and with an action.
+
+        Keys of a Dict may be given without "observation." before them. Whole numbers are always
+        raw, as those of images and categories are. Of an episode, one step stands for all.
+        """
+        return self.starts.finished(example, given) if isinstance(given, Mapping) else given
+
+    def finish(self, task: Task, results: Sequence[Attribution]) -> Sequence[Attribution]:
+        """The results, with what was clipped and what the starts are."""
+        done, told = [], []
+        for example, starts, result in zip(task.examples, task.starts, results, strict=True):
+            names = self.naming.by_input(example.display["names"], example.inputs)
+            here = self.observations.clipped(example.inputs, names)
+            ends = [self.observations.clipped(start, names) for start in starts]
+            there = sorted({name for clipped in ends for name in clipped} - set(here))
+            notes = [note for start in starts[:1] for note in self.observations.remarks(start)]
+            display = {**result.display, "clipped": [*here, *there], "notes": notes}
+            told += [*here, *there]
+            limit = f"clip_obs cuts off {', '.join([*here, *there])}" if here or there else ""
+            reason = "; ".join(filter(None, (result.reason, limit)))
+            done.append(replace(result, display=display, reason=reason))
+        if told:
+            warnings.warn(
+                f"clip_obs of the normalisation cuts off {', '.join(sorted(set(told)))} at an "
+                "observation or a start: beyond it the agent does not see them change",
+                IGWarning,
+                stacklevel=3,
+            )
+        return done
 
     @classmethod
     def render(cls, attribution: Attribution, fmt: str = "text") -> str:
@@ -137,195 +231,125 @@ class AgentDomain(Domain):
             return view.decision_html(attribution)
         return view.decision(super().render(attribution, fmt), attribution)
 
-    def preprocessed(self, observations: Any) -> Float[Tensor, "examples ..."]:
-        """A batch of observations as the networks receive it."""
-        from stable_baselines3.common.preprocessing import preprocess_obs
+    @classmethod
+    def regroup(cls, attribution: Attribution, by: Any) -> Units:
+        """The units of an observation in another grouping.
 
-        z = preprocess_obs(
-            _array(observations), self.space, normalize_images=self.model.policy.normalize_images
-        )
-        return torch.as_tensor(z).to(self.model.policy.device, self.agent.dtype)
-
-    def actions_of(self, observations: Any) -> Int[Tensor, " examples"]:
-        """The greedy action at each of a batch of observations."""
-        with self.prepared(), torch.no_grad():
-            return self._scores(Point(self.preprocessed(observations))).argmax(1).cpu()
-
-    def visited_mean(self, states: Any = None) -> Float[Tensor, ...]:
-        """The mean of visited states, preprocessed; of those that the domain was given by default.
+        Args:
+            by: ``"feature"`` (over all frames), ``"pixel"`` (the same of images), ``"frame"``
+                (now, one step ago), ``"key"`` of a Dict, or ``"element"`` (of the tensors that
+                move).
 
         Raises:
-            BaselineError: there are none, or they do not fit the agent.
+            InputError: something else, or the observation has none.
         """
-        visited = self.states if states is None else self._visited(states)
-        if visited is None:
-            raise BaselineError(
-                "the baseline 'visited-mean' needs states that the agent visited: pass states= "
-                "(an array whose first dimension counts states)"
-            )
-        return visited.double().mean(0).to(visited.dtype)
+        return regrouped(attribution, by)
 
-    def _visited(self, states: Any) -> Float[Tensor, "states ..."]:
-        if isinstance(states, list):
-            each = [_array(state) for state in states]
-            for state in each:
-                self._check_shape(state)
-            states = torch.stack(each) if each else torch.empty(0, *self.space.shape)
-        array = _array(states)
-        if array.dim() == 0 or tuple(array.shape[1:]) != self.space.shape or len(array) == 0:
-            raise BaselineError(
-                f"states must have the shape (any number above 0, "
-                f"{', '.join(map(str, self.space.shape))}) (got {tuple(array.shape)})"
-            )
-        if not bool(torch.isfinite(array).all()):
-            raise BaselineError("states hold NaN or infinity")
-        return self.preprocessed(array)
+    # -- what others ask ------------------------------------------------------------------------
 
-    def _check_shape(self, array: Tensor) -> None:
-        if tuple(array.shape) != self.space.shape:
-            raise InputError(
-                f"an observation of this agent has the shape {self.space.shape} "
-                f"(got {tuple(array.shape)}); one more leading dimension, or a list of "
-                "observations, is a batch"
-            )
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """One per unit, each with its unit of measurement."""
+        return self.naming.names
 
-    def _versus(self, versus: str | int) -> int | None:
-        """The other action of a gap, None for the runner-up."""
-        if versus == "runner-up":
-            return None
-        if self.agent.takes(self.explain) != 2:
-            raise InputError(f"versus= belongs to explain='gap' (got explain={self.explain!r})")
-        if isinstance(versus, str):
-            raise UnknownNameError("other action", versus, ["runner-up"])
-        return self._action(versus)
+    def preprocessed(self, observations: Any) -> Tensors:
+        """A batch of observations as the networks receive it, by the name of the input."""
+        return self.observations.encode(self.observations.read(plain(observations))[0])
 
-    def _chosen(self, z: Float[Tensor, ...], target: Any) -> tuple[tuple[int, ...], list[str]]:
-        """The actions to explain at this observation, and what was tied in choosing them."""
-        ties: list[str] = []
-        if not self.agent.takes(self.explain):
-            if target is not None:
-                raise TargetError(f"explain={self.explain!r} has no target (got {target!r})")
-            return (), ties
-        try:
-            with torch.no_grad():
-                scores = self._scores(Point(z[None]))[0]
-        except IGError:
-            raise
-        except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            raise ForwardError(f"the agent raised on an observation: {told}") from error
-        given = target if isinstance(target, tuple) else () if target is None else (target,)
-        actions = tuple(self._action(one) for one in given)
-        most = self.agent.takes(self.explain)
-        if target is not None and not 1 <= len(actions) <= most:
-            wanted = "an action or a pair of actions" if most == 2 else "one action"
-            raise TargetError(f"explain={self.explain!r} takes {wanted} as target (got {target!r})")
-        if not actions and self.agent.size:
-            actions = (self._only_element(),)
-        elif not actions:
-            actions = (self._best(scores, (), "the greedy action", ties),)
-        if most == 2 and len(actions) == 1:
-            if self.versus is None:
-                actions += (self._best(scores, actions, "the runner-up", ties),)
-            else:
-                actions += (self.versus,)
-        if len(actions) == 2 and actions[0] == actions[1]:
-            raise TargetError(
-                f"the gap of action {actions[0]} to itself is zero everywhere; name two actions, "
-                "as in target=(1, 0)"
-            )
-        return actions, ties
+    def raw_values(self, observations: Any) -> Float[Tensor, "examples units"]:
+        """The value of every unit of a batch of observations, without those of an action."""
+        raw, _ = self.observations.read(plain(observations))
+        columns = [
+            torch.stack([part.values(one) for one in raw[name]])
+            for name, part in self.observations.parts.items()
+        ]
+        return torch.cat(columns, dim=1)
 
-    def _only_element(self) -> int:
-        if self.choices > 1:
-            raise TargetError(
-                f"a continuous action of this agent has {self.choices} elements; name the one to "
-                "explain, as in target=0"
-            )
-        return 0
+    def actions_of(self, observations: Any) -> Tensor:
+        """The greedy action at each of a batch of observations, an empty memory assumed.
 
-    def _scores(self, point: Point) -> Float[Tensor, "rows actions"]:
-        """One number per row and action, and nothing else."""
-        scores = self.agent.ranked(self.explain, point)
-        wanted = (len(point.observation), self.choices or self.count)
-        if tuple(scores.shape) != wanted:
-            raise OutputError(
-                f"the agent's network must give one number per observation and action: expected "
-                f"shape {wanted} (got {tuple(scores.shape)})"
-            )
-        return scores
+        Continuous ones are in the environment's units, before they are clipped.
+        """
+        z = self.preprocessed(observations)
+        points = Situations(observations=self.observations, raw={}, z=z).points()
+        with self.prepared(), asked():
+            found = [actions_at(self.agent, point) for point in points]
+        return torch.cat(found).cpu() if found else torch.empty(0)
 
-    def _best(self, scores: Tensor, besides: tuple[int, ...], role: str, ties: list[str]) -> int:
-        """The action of largest score but some, the first where several are tied."""
-        left = [a for a in range(self.choices) if a not in besides]
-        if not left:
-            raise TargetError("a gap needs two actions; this agent has one")
-        best = left[int(scores[left].argmax())]
-        close = TIE_ULPS * torch.finfo(scores.dtype).eps * float(scores.abs().max())
-        tied = [a for a in left if a != best and float(scores[best] - scores[a]) <= close]
-        if tied:
-            others = ", ".join(self.action_names[a] for a in tied)
-            ties.append(f"{role} is {self.action_names[best]}, tied with {others}")
-        return best
+    @property
+    def count(self) -> int:
+        """How many discrete actions there are; 0 of continuous ones."""
+        return self.agent.count
 
-    def _action(self, value: Any) -> int:
-        try:
-            action = operator.index(value)
-        except TypeError:
-            action = -1
-        if isinstance(value, bool) or not 0 <= action < self.choices:
-            raise TargetError(
-                f"an action of this agent is a whole number from 0 to {self.choices - 1} "
-                f"(got {value!r})"
-            )
-        return action
+    @property
+    def states(self) -> Tensors | None:
+        """The visited states that were given, as the networks receive them."""
+        return self.starts.states
 
-    def _quantity(self, actions: Sequence[str]) -> str:
-        called = self.agent.called(self.explain)
-        if actions:
-            return view.quantity(called, actions)
-        return f"{called}(s, a)" if self.agent.needs_action(self.explain) else f"{called}(s)"
+    # -- parts of the above ---------------------------------------------------------------------
 
-    def _display(self, actions: tuple[int, ...], ties: list[str]) -> dict[str, Any]:
-        return {
-            "agent": type(self.model).__name__,
-            "explain": self.explain,
-            "quantity": self._quantity([self.action_names[a] for a in actions]),
-            "actions": [self.action_names[a] for a in actions],
-            "pair": list(actions),
-            "names": [features.bare(name) for name in self.feature_names],
-            "ties": ties,
-            "visited": 0 if self.states is None else len(self.states),
-        }
+    def _read(self, raw: Any) -> tuple[list[Situation], bool]:
+        return read(
+            raw, self.observations, action=self.action, state=self.state, unrolled=self.unrolled
+        )
+
+    def _one(self, raw: Any) -> Situation:
+        found, batch = self._read(raw)
+        if batch:
+            raise InputError(f"one observation was expected (got a batch of {len(found)})")
+        return found[0]
+
+    def _asked(self, among: Situations) -> tuple[Tensor | None, Tensor | None]:
+        """The scores of choices and the action in all of some situations, asked for once."""
+        found = among.found
+        if not found:
+            points = among.points()
+            found["scores"], found[ACTION] = self.choices.scores(points), among.action
+            if self.needs_action and among.action is None:
+                with asked():
+                    found[ACTION] = torch.cat([self.agent.chosen(point) for point in points])
+        return found["scores"], found[ACTION]
+
+    def _check_options(self) -> None:
+        """That options which belong to some agents only were given to these.
+
+        Raises:
+            InputError: they were not.
+        """
+        whose = f"{type(self.model).__name__} with explain={self.explain!r}"
+        if self.action is not None and not self.needs_action:
+            raise InputError(f"action= belongs to values of a given action; {whose} takes none")
+        if self.unrolled and not self.agent.recurrent:
+            raise InputError(f"unrolled= belongs to recurrent policies (got {whose})")
+        if self.unrolled and self.state is not None:
+            raise InputError("an unrolled episode starts with an empty memory: leave state= out")
+        if self.unrolled and any(p.grid.frames > 1 for p in self.observations.parts.values()):
+            raise InputError("unrolled= and stacked frames do not go together")
 
 
-def _box(space: Any) -> Any:
-    from gymnasium.spaces import Box
-
-    if not isinstance(space, Box):
-        raise InputError(f"the agent's observations must lie in a Box (got {space})")
-    return space
+def _converted(agent: Agent, dtype: Any) -> Agent:
+    """The agent, or one with a copy of the policy that computes in another dtype."""
+    if dtype is None:
+        return agent
+    wanted = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if not isinstance(wanted, torch.dtype) or wanted not in DTYPES.values():
+        raise InputError(f"dtype is one of {', '.join(DTYPES)} (got {dtype!r})")
+    return agent.converted(wanted)
 
 
 def _explained(explain: str | None, agent: Agent, model: Any) -> str:
-    if explain is None:
-        return agent.default
-    if not agent.knows(explain):
-        raise UnknownNameError(f"quantity of {type(model).__name__}", str(explain), agent.explains)
-    return explain
+    wanted = agent.default if explain is None else explain
+    if not isinstance(wanted, str) or not agent.knows(wanted):
+        raise UnknownNameError(f"quantity of {type(model).__name__}", str(wanted), agent.explains)
+    return wanted
 
 
-def _array(raw: Any) -> Tensor:
-    """Numbers as a tensor on the CPU, as they are."""
-    if isinstance(raw, Tensor):
-        return raw.detach().cpu()
-    if isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf":
-        return torch.tensor(raw)
-    hint = "env.reset() gives (observation, info), pass the first"
-    raise InputError(
-        f"an observation must be a tensor or an array of numbers (got {type(raw).__name__}); "
-        f"{hint if isinstance(raw, tuple) else 'a list is a batch of observations'}"
-    )
+def _frames(frames: Any) -> int:
+    if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
+        raise InputError(
+            f"frames is how many observations are stacked, at least 1 (got {frames!r})"
+        )
+    return frames
 
 
 def _target(actions: tuple[int, ...]) -> int | tuple[int, ...] | None:

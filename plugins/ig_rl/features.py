@@ -2,87 +2,135 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ig_core import InputError
+from ig_rl import known
 
-FEATURES: dict[str, tuple[str, ...]] = {
-    "Acrobot": (
-        "cos of angle 1", "sin of angle 1", "cos of angle 2", "sin of angle 2",
-        "angular velocity 1 (rad/s)", "angular velocity 2 (rad/s)",
-    ),
-    "CartPole": (
-        "cart position (m)", "cart velocity (m/s)", "pole angle (rad)",
-        "pole angular velocity (rad/s)",
-    ),
-    "MountainCar": ("position", "velocity"),
-    "MountainCarContinuous": ("position", "velocity"),
-    "Pendulum": ("cos of angle", "sin of angle", "angular velocity (rad/s)"),
-}  # fmt: skip
-"""Observations of Gymnasium's classic control, by environment without its version."""
+if TYPE_CHECKING:
+    from ig_rl.agents import Agent
+    from ig_rl.grid import Grid
 
-ACTIONS: dict[str, tuple[str, ...]] = {
-    "Acrobot": ("torque -1", "no torque", "torque +1"),
-    "CartPole": ("left", "right"),
-    "MountainCar": ("left", "coast", "right"),
-}
-"""Discrete actions of the same environments."""
-
-WITH_UNIT = re.compile(r"(.+) \(([^()]+)\)")
-"""A feature and its unit of measurement."""
+WITH_UNIT = re.compile(r"(.+) \((?!\d+, \d+\))([^()]+)\)")
+"""A feature and its unit of measurement; pixels have places in brackets."""
 
 
-def environment_of(model: Any) -> str:
-    """The known environment whose raw observations an agent receives; empty if there is none.
+@dataclass(frozen=True)
+class Surroundings:
+    """What the environment of a model tells of its observations.
+
+    ``environment`` is the known one whose raw observations the agent receives (empty if there is
+    none), ``frames`` how many observations are stacked, ``leading`` whether along a dimension of
+    their own.
+    """
+
+    environment: str = ""
+    frames: int = 1
+    leading: bool = False
+
+
+def surroundings_of(model: Any, *, raw: bool) -> Surroundings:
+    """What wraps the environment of a model; ``raw`` says that ``VecNormalize`` is accounted for.
 
     Nothing is assumed behind a wrapper that changes observations: units would be wrong there.
     """
-    from stable_baselines3.common.vec_env import DummyVecEnv
+    import gymnasium
+    from gymnasium.wrappers import FrameStackObservation
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.vec_env import (
+        DummyVecEnv,
+        VecCheckNan,
+        VecFrameStack,
+        VecMonitor,
+        VecNormalize,
+        VecTransposeImage,
+    )
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
-    vector = model.get_env()
-    if vector is None or model.get_vec_normalize_env() is not None:
-        return ""
-    if not isinstance(vector.unwrapped, DummyVecEnv):
-        return ""
-    inner = vector.unwrapped.envs[0].unwrapped
-    if inner.spec is None or inner.observation_space != model.observation_space:
-        return ""
-    return str(inner.spec.id).rpartition("-")[0]
+    layer = model.get_env() if isinstance(model, BaseAlgorithm) else None
+    known_ones, frames, leading = True, 1, False
+    while isinstance(layer, VecEnvWrapper):
+        if isinstance(layer, VecFrameStack):
+            frames *= layer.stacked_obs.n_stack
+        elif isinstance(layer, VecNormalize):
+            known_ones &= raw or not layer.norm_obs
+        else:
+            known_ones &= isinstance(layer, (VecTransposeImage, VecMonitor, VecCheckNan))
+        layer = layer.venv
+    if not isinstance(layer, DummyVecEnv):
+        return Surroundings("", frames)
+    env = layer.envs[0]
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, FrameStackObservation):
+            known_ones &= frames == 1
+            frames, leading = frames * env.stack_size, True
+        else:
+            changed = env.observation_space != env.env.observation_space
+            known_ones &= not changed and not isinstance(env, gymnasium.ObservationWrapper)
+        env = env.env
+    name = str(env.spec.id).rpartition("-")[0] if env.spec is not None else ""
+    same = frames > 1 or env.observation_space == model.observation_space
+    return Surroundings(name if known_ones and same else "", frames, leading)
 
 
 def feature_names(
-    given: Sequence[str] | None, environment: str, shape: Sequence[int]
-) -> tuple[str, ...]:
-    """The given names, or those of a known environment, or positions in the observation."""
-    places = list(itertools.product(*(range(n) for n in shape)))
+    given: Any, environment: str, grids: Sequence[Grid]
+) -> tuple[tuple[str, ...], ...]:
+    """For each tensor the given names, or those of a known environment, or positions in it.
+
+    They are the names of one frame, or of all frames where so many were given.
+    """
+    if isinstance(given, Mapping):
+        keys = [grid.key for grid in grids]
+        if set(given) != set(keys):
+            raise InputError(f"feature_names by key need the keys {sorted(keys)} (got {given!r})")
+        return tuple(
+            checked(given[g.key], g.count, f"feature_names[{g.key!r}]", g.units) for g in grids
+        )
+    one, every = sum(grid.count for grid in grids), sum(grid.units for grid in grids)
+    names: Sequence[str] = known.FEATURES.get(environment, ())
     if given is not None:
-        return checked(given, len(places), "feature_names")
-    return FEATURES.get(environment) or tuple(
-        f"observation[{', '.join(map(str, place))}]" for place in places
-    )
+        names = checked(given, one, "feature_names", every)
+    elif len(names) != one or len(grids) > 1:
+        return tuple(tuple(grid.own_names()) for grid in grids)
+    left = iter(names)
+    sizes = [grid.count if len(names) == one else grid.units for grid in grids]
+    return tuple(tuple(next(left) for _ in range(size)) for size in sizes)
 
 
-def action_names(given: Sequence[str] | None, environment: str, count: int) -> tuple[str, ...]:
-    """The given names, or those of a known environment, or numbers."""
+def action_names(given: Any, environment: str, agent: Agent, explain: str) -> tuple[str, ...]:
+    """The given names, or those of a known environment, or numbers.
+
+    They are of the actions of a discrete space, of the choices of one part of an action, or of
+    the elements of a continuous one.
+    """
+    count = agent.choices(explain) if agent.parts else agent.count or agent.size
     if given is not None:
         return checked(given, count, "action_names")
-    known = ACTIONS.get(environment, ())
-    return known if len(known) == count else tuple(f"action {a}" for a in range(count))
+    if agent.parts:
+        part = explain.partition(":")[2]
+        return tuple(f"action[{part}] = {choice}" for choice in range(count))
+    documented = (known.ACTIONS if agent.count else known.ELEMENTS).get(environment, ())
+    if len(documented) == count:
+        return documented
+    return tuple(f"action {a}" if agent.count else f"action[{a}]" for a in range(count))
 
 
-def checked(names: Sequence[str], count: int, option: str) -> tuple[str, ...]:
-    """The names, if there are that many printable ones.
+def checked(names: Any, count: int, option: str, other: int | None = None) -> tuple[str, ...]:
+    """The names, if there are that many printable ones (or so many of the ``other``).
 
     Raises:
         InputError: there are not; control characters could steer a terminal.
     """
-    if isinstance(names, str) or not all(isinstance(n, str) and n.isprintable() for n in names):
+    listed = isinstance(names, Sequence) and not isinstance(names, str)
+    if not listed or not all(isinstance(n, str) and n.isprintable() for n in names):
         raise InputError(f"{option} must be a list of printable strings (got {names!r})")
-    if len(names) != count:
-        raise InputError(f"{option} must hold {count} names (got {len(names)})")
+    if len(names) not in (count, other):
+        more = f", or {other} with those of all frames" if other not in (None, count) else ""
+        raise InputError(f"{option} must hold {count} names{more} (got {len(names)})")
     return tuple(names)
 
 
@@ -96,11 +144,41 @@ def written(name: str, value: float) -> str:
     return f"{parts[1]} = {value:+.3g} {parts[2]}" if parts else f"{name} = {value:+.3g}"
 
 
+def category(name: str, value: float) -> str:
+    """A feature that is one of several categories.
+
+    >>> category("state", 14.0), category("observation[1]", 2.0)
+    ('state 14', 'observation[1] = 2')
+    """
+    return f"{name} {value:.0f}" if name == "state" else f"{name} = {value:.0f}"
+
+
 def bare(name: str) -> str:
     """A feature without its value and its unit.
 
-    >>> bare("pole angle (rad)")
-    'pole angle'
+    >>> bare("pole angle (rad)"), bare("pixel (3, 4)")
+    ('pole angle', 'pixel (3, 4)')
     """
     parts = WITH_UNIT.fullmatch(name)
     return parts[1] if parts else name
+
+
+def aged(name: str, ago: int) -> str:
+    """A feature of some steps ago, with its unit still at the end.
+
+    >>> aged("pole angle (rad)", 2), aged("position", 1), aged("position", 0)
+    ('pole angle, 2 steps ago (rad)', 'position, 1 step ago', 'position')
+    """
+    parts = WITH_UNIT.fullmatch(name)
+    if parts:
+        return f"{aged(parts[1], ago)} ({parts[2]})"
+    return f"{name}, {past(ago)}" if ago else name
+
+
+def past(ago: int) -> str:
+    """How long ago a step was.
+
+    >>> past(0), past(1), past(2)
+    ('now', '1 step ago', '2 steps ago')
+    """
+    return f"{ago} step{'s' if ago > 1 else ''} ago" if ago else "now"

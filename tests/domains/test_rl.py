@@ -563,11 +563,7 @@ def test_versus_is_checked():
         ig.attribute(agent(), STATE, explain="q", versus=0)
 
 
-def test_observations_that_are_no_box_are_refused_by_name():
-    with pytest.raises(ig.InputError, match=r"must lie in a Box \(got Discrete\(16\)\)"):
-        ig.attribute(agent(env="FrozenLake-v1"), np.array(3), domain="rl")
-
-
 def test_the_domain_is_guessed_for_agents_only():
     assert isinstance(ig.plugins().guess(agent(), STATE)(agent()), AgentDomain)
-    assert not AgentDomain.accepts(agent().policy, STATE)
+    assert AgentDomain.accepts(agent().policy, STATE)
+    assert not AgentDomain.accepts(agent().policy.q_net.q_net, STATE)

@@ -8,8 +8,11 @@ import torch
 from gymnasium import Env
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
+from torch import nn
 
 import ig_core as ig
 from ig_rl.agents import Functions, Point, agent_of
@@ -49,7 +52,7 @@ def model_of(algorithm, observations="box", actions=None, *, smooth=False, **opt
     policy = {"Recurrent": "MlpLstmPolicy"}.get(algorithm[:9], "MlpPolicy")
     if observations == "dict":
         policy = policy.replace("Mlp", "MultiInput")
-    kwargs = {"net_arch": [16, 16], "activation_fn": torch.nn.Tanh if smooth else torch.nn.ReLU}
+    kwargs = {"net_arch": [16, 16], "activation_fn": nn.Tanh if smooth else nn.ReLU}
     kwargs |= options.pop("policy_kwargs", {})
     if algorithm in ("PPO", "A2C", "TRPO", "MaskablePPO", "RecurrentPPO"):
         kwargs |= {"ortho_init": False}
@@ -482,8 +485,8 @@ def test_an_agent_without_memory_carries_nothing():
 
 def plain(*, inputs=4, outputs=3):
     torch.manual_seed(0)
-    layers = [torch.nn.Linear(inputs, 8), torch.nn.ReLU(), torch.nn.Linear(8, outputs)]
-    return torch.nn.Sequential(*layers).double()
+    layers = [nn.Linear(inputs, 8), nn.ReLU(), nn.Linear(8, outputs)]
+    return nn.Sequential(*layers).double()
 
 
 def test_a_plain_q_network_is_an_agent():
@@ -538,7 +541,7 @@ def test_functions_receive_dictionaries():
 
 
 def test_predict_is_greedy_and_leaves_the_flags():
-    net = torch.nn.Sequential(plain(), torch.nn.Dropout(0.9)).double().train()
+    net = nn.Sequential(plain(), nn.Dropout(0.9)).double().train()
     agent = Functions(net, observation_space=(4,), actions=3)
     state = np.ones(4, np.float32)
     with torch.no_grad():
@@ -642,6 +645,48 @@ def test_observations_keep_the_precision_of_the_agent():
 EVERY = ["DQN", "QRDQN", "PPO", "A2C", "TRPO", "MaskablePPO", "RecurrentPPO", *CRITICS]
 
 
+def refuse_targets(model):
+    """Target networks that raise when they are run; they hold NaN already."""
+
+    def refuse(*_):
+        raise AssertionError("a target network was run")
+
+    found = [m for name, m in model.policy.named_modules() if "target" in name]
+    for module in found:
+        module.register_forward_pre_hook(refuse)
+    return [(p, p._version) for module in found for p in module.parameters()]
+
+
+@pytest.mark.parametrize("algorithm", EVERY)
+def test_every_quantity_is_complete_along_a_path(algorithm):
+    """Exact for piecewise linear networks in float64, to the tolerance where a curve is inside."""
+    model = recurrent("own") if algorithm == "RecurrentPPO" else model_of(algorithm)
+    agent, targets = agent_of(model), refuse_targets(model)
+    z = agent.preprocessed(raw_of(model))
+    action = agent.scaled(actions_of(model)) if agent.size else None
+    for explain in agent.explains:
+        quantity = explain.replace("LEVEL", "0.1")
+        inputs = (z, action) if "action" in agent.moves(quantity) else (z,)
+
+        def number(*x, quantity=quantity):
+            found = agent.numbers(quantity, Point(*x))
+            return found[:, 1] if found.dim() == 2 else found
+
+        curved = agent.recurrent or (algorithm in CRITICS and quantity in ("value", "action"))
+        curved |= quantity == "log-prob"
+        tol = 1e-2 if quantity == "value" else 1e-6
+        results = ig.attribute(number, inputs if len(inputs) == 2 else z, tol=tol)
+        with torch.no_grad():
+            ends = number(*inputs) - number(*(torch.zeros_like(x) for x in inputs))
+        for result, delta in zip(results, ends.tolist(), strict=True):
+            assert result.status == "converged"
+            total = float(result.scores.sum())
+            size = float(result.scores.abs().sum())
+            assert total == pytest.approx(delta, abs=tol * size if curved else 1e-12)
+    assert all(p._version == version for p, version in targets)
+    assert bool(targets) == (algorithm in ("DQN", "QRDQN", "SAC", "TD3", "DDPG", "TQC"))
+
+
 @pytest.mark.parametrize("algorithm", EVERY)
 def test_a_policy_alone_is_an_agent(algorithm):
     model = model_of(algorithm)
@@ -653,6 +698,39 @@ def test_a_subclass_of_a_policy_is_of_its_family(algorithm):
     model = model_of(algorithm)
     model.policy.__class__ = type("Own", (type(model.policy),), {})
     assert agent_of(model.policy).explains
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "part", "method"),
+    [
+        ("DQN", "q_net", "forward"),
+        ("QRDQN", "quantile_net", "extract_features"),
+        ("SAC", "critic", "forward"),
+        ("TD3", "actor", "forward"),
+        ("PPO", "", "get_distribution"),
+        ("RecurrentPPO", "", "_process_sequence"),
+        ("PPO", "action_dist", "mode"),
+    ],
+)
+def test_a_policy_that_computes_in_its_own_way_is_refused(algorithm, part, method):
+    model = model_of(algorithm)
+    owner = getattr(model.policy, part) if part else model.policy
+    owner.__class__ = type("Mine", (type(owner),), {method: lambda self, *_: 0})
+    with pytest.raises(ig.InputError, match=rf"Mine\.{method} is written in .*ig_rl\.Functions"):
+        agent_of(model)
+
+
+def test_a_policy_that_builds_other_networks_is_of_its_family():
+    class Mine(ActorCriticPolicy):
+        def _build_mlp_extractor(self):
+            self.mlp_extractor = MlpExtractor(self.features_dim, {"pi": [5], "vf": [4]}, nn.Tanh)
+
+    world = DummyVecEnv([lambda: World("box", "discrete")])
+    model = stable_baselines3.PPO(Mine, world, device="cpu")
+    model.policy.double()
+    with torch.no_grad():
+        found = agent_of(model).numbers("value", point_of(model))
+        same(found, model.policy.predict_values(raw_of(model))[:, 0])
 
 
 @pytest.mark.parametrize("options", [{}, {"use_sde": True}])
@@ -677,4 +755,4 @@ def test_what_is_not_covered_is_refused_with_what_is():
     with pytest.raises(ig.InputError, match=told):
         agent_of(model)
     with pytest.raises(ig.InputError, match=r"Linear\); any other network .*Functions"):
-        agent_of(torch.nn.Linear(2, 2))
+        agent_of(nn.Linear(2, 2))

@@ -43,6 +43,8 @@ FAMILIES: dict[str, type[Agent]] = {
 }
 """The family of every policy class; names, as nothing is imported to compare with."""
 
+FRAMEWORKS = ("sb3_contrib", "stable_baselines3")
+
 COVERED = (
     "DQN, PPO, A2C, SAC, TD3 and DDPG of stable_baselines3 and QRDQN, RecurrentPPO, MaskablePPO, "
     "TRPO, TQC and CrossQ of sb3_contrib, or their policies"
@@ -61,7 +63,9 @@ def agent_of(model: Any) -> Agent:
     for base in type(policy).__mro__:
         family = FAMILIES.get(f"{base.__module__}.{base.__qualname__}")
         if family is not None:
-            return family(policy)
+            agent = family(policy)
+            _check_methods(agent)
+            return agent
     raise InputError(
         f"the rl domain explains {COVERED} (got {type(model).__module__}."
         f"{type(model).__qualname__}{_with(policy) if policy is not model else ''}); any other "
@@ -72,6 +76,20 @@ def agent_of(model: Any) -> Agent:
 def policy_of(model: Any) -> Any:
     """The policy of a model; what is no model is a policy, or nothing that is known here."""
     return getattr(model, "__dict__", {}).get("policy", model)
+
+
+def _check_methods(agent: Agent) -> None:
+    """Refuse policies that compute in their own way what is computed here instead."""
+    for part, methods in agent.bypassed.items():
+        kind = type(getattr(agent.policy, part) if part else agent.policy)
+        for name in methods:
+            method = getattr(kind, name, None)
+            if method is not None and method.__module__.split(".")[0] not in FRAMEWORKS:
+                raise InputError(
+                    f"{kind.__qualname__}.{name} is written in {method.__module__} and may compute "
+                    "something else than Stable-Baselines3's; explain this agent through two "
+                    "callables, ig_rl.Functions(scores=..., value=...)"
+                )
 
 
 def _with(policy: Any) -> str:

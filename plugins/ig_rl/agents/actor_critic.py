@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,16 @@ class StochasticActor(Agent):
     """
 
     symbol = "logit"
+    bypassed: ClassVar = {
+        "": (
+            "extract_features",
+            "get_distribution",
+            "predict_values",
+            "_get_action_dist_from_latent",
+            "_process_sequence",
+        ),
+        "action_dist": ("proba_distribution", "log_prob", "mode"),
+    }
 
     def __init__(self, policy: Any) -> None:
         super().__init__(policy)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -51,6 +51,9 @@ class Agent(ABC):
     """The quantities that can be explained, the default first."""
     parts: tuple[int, ...] = ()
     """How many choices each part of an action has, where it has several discrete ones."""
+    bypassed: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Methods of the policy, or of its parts, whose work is done here instead: where someone's
+    own class overrides one, the numbers here would not be those of the agent."""
     recurrent = False
     """Whether the policy carries a state from step to step."""
 

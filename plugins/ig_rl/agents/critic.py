@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import reduce
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -26,6 +26,10 @@ class ContinuousCritic(Agent):
     """
 
     symbol = "Q"
+    bypassed: ClassVar = {
+        "critic": ("forward", "extract_features"),
+        "actor": ("forward", "extract_features", "get_action_dist_params"),
+    }
 
     def __init__(self, policy: Any) -> None:
         super().__init__(policy)

@@ -6,7 +6,7 @@ import math
 import re
 from abc import abstractmethod
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -44,6 +44,8 @@ class ValuedActions(Agent):
 class DeepQ(ValuedActions):
     """DQN: Q(s, a) of the online network; the target network is never evaluated."""
 
+    bypassed: ClassVar = {"q_net": ("forward", "extract_features")}
+
     def scores(self, point: Point) -> Float[Tensor, "rows actions"]:
         network = self.policy.q_net
         scores: Tensor = network.q_net(network.features_extractor(point.observation))
@@ -56,6 +58,8 @@ class QuantileQ(ValuedActions):
     ``"quantile:0.1"`` is the quantile at that level: the one whose midpoint (2i + 1) / 2N is
     nearest to it. Q is the mean, and the greedy action is the one of largest mean.
     """
+
+    bypassed: ClassVar = {"quantile_net": ("forward", "extract_features")}
 
     def __init__(self, policy: Any) -> None:
         super().__init__(policy)

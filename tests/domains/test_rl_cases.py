@@ -59,6 +59,7 @@ def test_the_smoke_suite_has_only_what_is_fast():
         "cartpole-dqn": ("smoke",),
         "cartpole-ppo": ("smoke",),
         "acrobot-dqn": ("default",),
+        "lunarlander-dqn": ("full",),
         "pendulum-sac": ("default",),
         "catch-dqn": ("default",),
         "reversi": ("default",),
@@ -150,6 +151,18 @@ def test_a_trained_agent_is_good_and_its_attributions_are_complete(name, least):
         assert result.converged
         assert abs(result.residual) <= 1e-2 * size
         assert abs(float(result.scores.sum()) - result.delta) <= 1e-2 * size
+
+
+@pytest.mark.real
+def test_lunarlander_is_good_where_it_was_trained():
+    """Training takes minutes; the suite ``full`` does it."""
+    with case_folder("lunarlander-dqn") as folder:
+        if not (folder / "lunarlander-dqn.safetensors").exists():
+            pytest.skip("not trained on this machine: ig bench --suite full does it")
+    case = loaded("lunarlander-dqn")
+    assert case.facts["mean return of 10 episodes"] >= 150
+    for result in explained(case, budget=16_384):
+        assert abs(result.residual) <= 1e-2 * float(result.scores.abs().sum())
 
 
 @pytest.mark.real

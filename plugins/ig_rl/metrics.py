@@ -16,8 +16,9 @@ from ig_rl.domain import AgentDomain
 class Flip(Metric):
     """1 if the greedy action changes when the unit of highest score gets the baseline's values.
 
-    NaN where actions are continuous, where the attribution failed or where there is no unit; of
-    several baselines the first one's values are taken. Ties are broken by a seeded shuffle.
+    NaN where actions are not single and discrete, where an episode is unrolled, where the
+    attribution failed and where there is no unit; of several baselines the first one's values are
+    taken. Ties are broken by a seeded shuffle.
     """
 
     name = "flip"
@@ -26,13 +27,13 @@ class Flip(Metric):
 
     def measure(self, attribution: Attribution, game: Game) -> float:
         domain, scores = game.task.domain, attribution.scores
-        if not isinstance(domain, AgentDomain) or not domain.count or not len(scores):
+        if not isinstance(domain, AgentDomain) or not domain.count or domain.unrolled:
             return math.nan
-        if not bool(torch.isfinite(scores).all()):
+        if not len(scores) or not bool(torch.isfinite(scores).all()):
             return math.nan
         example, start = game.task.examples[game.position], game.task.starts[game.position][0]
         sets = torch.zeros(2, len(scores), dtype=torch.bool)
         sets[1, ordered(scores.numpy(), game.seed)[0]] = True
         with domain.prepared():
-            before, after = greedy(domain, replaced(example, sets, [start]))
+            before, after = greedy(domain, example, replaced(example, sets, [start]))
         return float(before != after)

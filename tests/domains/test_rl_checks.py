@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from stable_baselines3 import DQN, PPO
+from sb3_contrib import QRDQN, RecurrentPPO
+from stable_baselines3 import DQN, PPO, SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import ig_core as ig
 import ig_rl
@@ -241,6 +243,16 @@ def test_an_endless_episode_is_cut():
     assert found.notes == ["2 of 2 episodes were cut after 4 steps"]
 
 
+def test_under_vecnormalize_the_normalised_value_is_frozen():
+    """Frozen at the visited mean, 0 in raw numbers; the agent sees (0 - 4) / 2 and does nothing."""
+    env = VecNormalize(DummyVecEnv([Signs]), training=False, norm_reward=False)
+    env.obs_rms.mean[0], env.obs_rms.var[0] = 4.0, 4.0
+    model = linear(((0.0,) * 4, (1.0, 0.0, 0.0, 0.0)), bias=(0.0, 2.1))
+    found = frozen(model, env, vecnormalize=env)
+    assert found.intact.tolist() == [10, 10]
+    assert found.returns[0].tolist() == [5, 5]
+
+
 def test_what_cannot_be_frozen_is_refused(monkeypatch):
     with pytest.raises(ig.InputError, match="at least one seed"):
         frozen(seeds=[])
@@ -412,12 +424,70 @@ def test_the_figure_has_a_panel_for_every_check_that_can_be_drawn(found):
     assert len(found.plot().axes) == 4
 
 
+class Keyed(Signs):
+    """The same with a ``Dict`` of a box and a category."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {"box": gymnasium.spaces.Box(-2, 2, (2,), np.float32), "kind": gymnasium.spaces.Discrete(3)}
+    )
+
+    def _observation(self):
+        box = self.np_random.normal(size=2).clip(-2, 2).astype(np.float32)
+        return {"box": box, "kind": int(self.np_random.integers(3))}
+
+
+@pytest.mark.parametrize(
+    ("kind", "policy", "env", "features"),
+    [
+        (QRDQN, "MlpPolicy", Signs, 4),
+        (RecurrentPPO, "MlpLstmPolicy", Signs, 4),
+        (DQN, "MultiInputPolicy", Keyed, 3),
+        (SAC, "MlpPolicy", lambda: gymnasium.make("Pendulum-v1"), 3),
+    ],
+)
+def test_agents_of_every_kind_are_checked(kind, policy, env, features):
+    model = kind(policy, env(), seed=0, device="cpu")
+    found = ig_rl.faithfulness(model, env(), [0, 1], count=4, copies=1)
+    discrete = {"flips", "deletion"} if kind is not SAC else set()
+    assert {*found.sections} == {"frozen", "planted", "randomised"} | discrete
+    assert found.planted.exact
+    assert (found.planted.alive > 0).all()
+    assert len(found.frozen.names) == features
+
+
+def test_networks_of_plain_pytorch_are_checked_but_do_not_play():
+    net = torch.nn.Linear(4, 2)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor(WEIGHTS))
+        net.bias.zero_()
+    model = ig_rl.Functions(net, observation_space=(4,), actions=2)
+    found = ig_rl.faithfulness(model, Signs(), [0], states=VISITED, copies=1)
+    assert {*found.sections} == {"flips", "deletion", "planted", "randomised"}
+    assert "frozen left out" in found.notes[0]
+    assert found.planted.exact
+    assert net.weight.tolist() == [list(row) for row in WEIGHTS]
+
+
+@pytest.mark.parametrize("check", [ig_rl.planted, ig_rl.randomised])
+def test_networks_that_are_not_copied_are_never_changed(check):
+    net = torch.nn.Linear(4, 2)
+    hidden = ig_rl.Functions(lambda z: net(z) + 1, observation_space=(4,), actions=2)
+    formula = ig_rl.Functions(lambda z: z[:, :2], observation_space=(4,), actions=2, symbol="merit")
+    before = net.weight.tolist()
+    with pytest.raises(ig.InputError, match="cannot be copied"):
+        check(hidden, VISITED)
+    with pytest.raises(ig.InputError, match="no network takes part"):
+        check(formula, VISITED)
+    assert net.weight.tolist() == before
+    assert ig_rl.flips(formula, VISITED).rankings[1] == "merit IG"
+
+
 def test_continuous_agents_are_checked_without_flips():
     env = gymnasium.make("Pendulum-v1")
     model = deep(PPO, env, n_steps=64)
     found = ig_rl.faithfulness(model, env, [0], count=8, copies=1)
     assert list(found.sections) == ["frozen", "planted", "randomised"]
-    assert "discrete actions only" in found.notes[1]
+    assert "single discrete actions only" in found.notes[1]
     assert found.planted.exact
     assert len(found.plot().axes) == 2
 

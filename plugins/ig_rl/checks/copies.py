@@ -40,7 +40,10 @@ def layers(task: Task, number: int = 0) -> list[Layer]:
     with _watched(task.domain.modules(), found):
         _run(task, task.examples[number])
     if not found:
-        raise InputError("no module with weights takes part in what is explained")
+        raise InputError(
+            "no network takes part in what is explained; this check changes weights of "
+            "networks, which Functions knows if they are its callables themselves"
+        )
     return list(found.values())
 
 

@@ -15,9 +15,9 @@ from ig_rl import visited
 from ig_rl.agents import agent_of
 from ig_rl.checks.deletion import Deletion, deletion_of
 from ig_rl.checks.flips import Flips, flips_of
-from ig_rl.checks.freezing import Freezing, frozen
+from ig_rl.checks.freezing import Freezing, frozen, normalising
 from ig_rl.checks.interval import Estimate
-from ig_rl.checks.judged import RANDOM, asked, batch_of, explained, judged, scores_of
+from ig_rl.checks.judged import RANDOM, asked, explained, judged, scores_of
 from ig_rl.checks.planting import Planted, planted
 from ig_rl.checks.randomisation import Randomised, randomised
 from ig_rl.episodes import play
@@ -182,19 +182,18 @@ def faithfulness(
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise InputError(f"count must be a whole number above 0 (got {count!r})")
     chosen = list(seeds)
-    pool: Sequence[Any]
+    pool, episodes, played = states, None, None
     if states is None:
-        played = play(model, env, chosen, vecnormalize=options.get("vecnormalize"))
-        each = [visited.each(episode.states) for episode in played.episodes]
-        pool = [state for own in each for state in own]
-        episodes = [number for number, own in enumerate(each) for _ in own]
-    else:
-        ask, _ = asked(states, None, options)
-        pool, episodes, played = batch_of(ask(model), states), None, None
+        played = play(model, env, chosen, vecnormalize=normalising(model, options))
+        pool = played.states
+        episodes = np.repeat(np.arange(len(chosen)), [len(one) for one in played.episodes])
     rng = np.random.default_rng(options.get("seed", 0))
-    drawn = np.sort(rng.choice(len(pool), min(count, len(pool)), replace=False))
-    some = [pool[i] for i in drawn]
-    groups = None if episodes is None else [episodes[i] for i in drawn]
+    whole = visited.length(pool)
+    drawn = np.sort(rng.choice(whole, min(count, whole), replace=False))
+    each = visited.each(pool)
+    some = [each[i] for i in drawn]
+    few = [some[i] for i in np.linspace(0, len(some) - 1, min(FEW, len(some))).astype(int)]
+    groups = None if episodes is None else episodes[drawn].tolist()
     given = {**options, "visited": pool}
     few = [some[i] for i in np.linspace(0, len(some) - 1, min(FEW, len(some))).astype(int)]
     notes = [] if groups is None else [f"states are of {len(set(groups))} episodes"]
@@ -202,14 +201,15 @@ def faithfulness(
         "planted": lambda: planted(model, few, **given),
         "randomised": lambda: randomised(model, few, copies=copies, **given),
     }
-    if "gap" in agent_of(model).explains:
+    agent = agent_of(model)
+    if agent.count and "gap" in agent.explains:
         found = judged(model, some, **given)
         importance = {name: found.scores[name] for name in [*found.scores][:2]}
         makers["flips"] = lambda: flips_of(found, k=k, groups=groups)
         makers["deletion"] = lambda: deletion_of(found, groups=groups)
     else:
         importance = _importance(model, some, given)
-        notes.append("flips and deletion are of discrete actions only")
+        notes.append("flips and deletion are of single discrete actions only")
     makers["frozen"] = lambda: frozen(
         model, env, chosen, states=pool, importance=importance, intact=played, **options
     )

@@ -174,7 +174,7 @@ def _changed(
     wanted = torch.cat([ends.flatten(0, 1), subsets])
     sets, place = torch.unique(wanted, dim=0, return_inverse=True)
     points = replaced(example, sets, [start, *found.donors])
-    moved = greedy(found.domain, points) != found.actions[number]
+    moved = greedy(found.domain, example, points) != found.actions[number]
     moved = moved.reshape(len(sets), 1 + len(found.donors)).astype(float)
     both = np.stack([moved[:, 0], moved[:, 1:].mean(1)], 1)[place.numpy()]
     ranked = both[: 2 * rankings].reshape(rankings, 2, 2)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ig_core import InputError, Table
+from ig_core import Example, InputError, Table
 from ig_rl import plain
 from ig_rl.checks.copies import copied
 from ig_rl.checks.interval import Estimate, estimate
@@ -126,9 +126,9 @@ def frozen(
     domain = ask(model)
     example = domain.encode(batch_of(domain, states)[0])
     names = unit_names(example)
-    chosen = _features(features, len(names))
+    chosen = _features(features, len(names), _seen(example))
     values = {name: value.cpu() for name, value in domain.baseline(example).items()}
-    normal = options.get("vecnormalize")
+    normal = normalising(model, options)
     if intact is None:
         intact = play(model, env, seeds, vecnormalize=normal, most_steps=most_steps)
     runs = [intact]
@@ -187,14 +187,31 @@ def seeing(
     return own
 
 
-def _features(given: Sequence[int] | None, count: int) -> Sequence[int]:
+def normalising(model: Any, options: Mapping[str, Any]) -> Any:
+    """What normalises the observations of an environment that does not, as ``play`` takes it."""
+    given = options.get("vecnormalize")
+    return model.get_vec_normalize_env() if given is True else given or None
+
+
+def _seen(example: Example) -> list[int]:
+    """The units of the observation; those of an action cannot be frozen."""
+    parts = [
+        index.flatten()
+        for name, index in example.parts.index.items()
+        if name.partition(".")[0] == "observation"
+    ]
+    return [unit for unit in torch.cat(parts).unique().tolist() if unit >= 0]
+
+
+def _features(given: Sequence[int] | None, count: int, seen: Sequence[int]) -> Sequence[int]:
     if given is None:
-        if count > MOST_FEATURES:
+        if len(seen) > MOST_FEATURES:
             raise InputError(
-                f"{count} features are too many to freeze each: name some with features= "
+                f"{len(seen)} features are too many to freeze each: name some with features= "
                 f"(at most {MOST_FEATURES} are frozen by themselves)"
             )
-        return range(count)
-    if wrong := [j for j in given if isinstance(j, bool) or j not in range(count)]:
-        raise InputError(f"features are numbers from 0 to {count - 1} (got {wrong[0]!r})")
+        return seen
+    if wrong := [j for j in given if isinstance(j, bool) or j not in seen]:
+        told = f"from 0 to {count - 1}" if len(seen) == count else f"among {[*seen]}"
+        raise InputError(f"features are numbers {told} (got {wrong[0]!r})")
     return list(given)

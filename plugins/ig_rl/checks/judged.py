@@ -15,11 +15,17 @@ from torch import Tensor
 
 import ig_core as ig
 from ig_core import Attribution, Example, InputError, Task
-from ig_rl.agents import Point, agent_of
+from ig_rl.agents import Point
 from ig_rl.domain import AgentDomain
 
 ENGINE = ("baseline", "path", "tol", "budget", "rule", "steps", "device", "seed")
 """Options that :func:`ig_core.attribute` takes; all others are the domain's."""
+
+ALONE = ("q", "logit", "score")
+"""What the score of a single action is called as a quantity."""
+
+OWN = ("states", "action", "state", "unrolled")
+"""Options of the domain that belong to one observation; the checks look at many."""
 
 BUDGET = 4096
 """Gaps of ReLU networks are small beside their Q-values: they take more nodes than most."""
@@ -51,7 +57,7 @@ class Judged:
     def actions(self) -> Int[np.ndarray, " states"]:
         """The greedy actions."""
         chosen = [
-            greedy(self.domain, {n: x[None] for n, x in example.inputs.items()})[0]
+            greedy(self.domain, example, {n: x[None] for n, x in example.inputs.items()})[0]
             for example in self.task.examples
         ]
         return np.array(chosen)
@@ -78,6 +84,8 @@ def judged(
 ) -> Judged:
     """The attributions that the checks of discrete agents need, computed once.
 
+    Of policies with a memory that is empty at every state.
+
     Args:
         states: the states to judge, as a batch for :func:`ig_core.attribute`.
         visited: states that the agent visited, whose mean is where paths start, and which stand
@@ -92,11 +100,11 @@ def judged(
     """
     ask, engine = asked(states, visited, options)
     gaps = ask(model, explain="gap")
-    alone = ask(model, explain="q" if "q" in gaps.agent.explains else "logit")
+    alone = ask(model, explain=next(one for one in ALONE if one in gaps.agent.explains))
     raws = batch_of(gaps, states)
-    found = explained(model, raws, gaps, **engine)
-    single = explained(model, raws, alone, **engine)
-    gradient = explained(model, raws, gaps, method="gradient-x-input", **engine)
+    found = explained(model, states, gaps, **engine)
+    single = explained(model, states, alone, **engine)
+    gradient = explained(model, states, gaps, method="gradient-x-input", **engine)
     with gaps.prepared():
         task = ig.prepare(gaps, raws, **engine)
         pool = batch_of(gaps, states if visited is None else visited)
@@ -129,7 +137,7 @@ def asked(
     Raises:
         InputError: there is no such option.
     """
-    known = [name for name in [*inspect.signature(AgentDomain).parameters][1:] if name != "states"]
+    known = [name for name in [*inspect.signature(AgentDomain).parameters][1:] if name not in OWN]
     if unknown := sorted(options.keys() - {*known, *ENGINE}):
         told = ", ".join([*known, *ENGINE])
         raise InputError(f"no option {unknown[0]!r} of these checks; options: {told}")
@@ -138,16 +146,14 @@ def asked(
     engine = {name: value for name, value in options.items() if name in ENGINE}
 
     def ask(model: Any, **more: Any) -> AgentDomain:
-        return AgentDomain(model, **{"explain": agent_of(model).explains[0], **own, **more})
+        return AgentDomain(model, **{**own, **more})
 
     return ask, {"budget": BUDGET} | engine
 
 
-def explained(
-    model: Any, raws: Sequence[Any], domain: AgentDomain, **options: Any
-) -> list[Attribution]:
+def explained(model: Any, states: Any, domain: AgentDomain, **options: Any) -> list[Attribution]:
     """The attributions of a batch of states."""
-    found: Any = ig.attribute(model, [*raws], domain=domain, **options)
+    found: Any = ig.attribute(model, states, domain=domain, **options)
     return found
 
 
@@ -172,15 +178,18 @@ def unit_names(example: Example) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def greedy(domain: AgentDomain, points: Mapping[str, Tensor]) -> Int[np.ndarray, " points"]:
-    """The actions of highest score at some points, as the networks receive them."""
-    return scores_at(domain, points).argmax(1).cpu().numpy()
-
-
-def scores_at(domain: AgentDomain, points: Mapping[str, Tensor]) -> Float[Tensor, "points actions"]:
-    """One number per discrete action at some points, as the networks receive them."""
-    parts = {name.partition(".")[2]: value for name, value in points.items()}
-    return domain.agent.scores(Point(parts.get("", parts)))
+def greedy(
+    domain: AgentDomain, example: Example, points: Mapping[str, Tensor]
+) -> Int[np.ndarray, " points"]:
+    """The actions of highest score at some points of one example's input space."""
+    rows = len(next(iter(points.values())))
+    carried = tuple(
+        value.expand(rows, *value.shape)
+        for name, value in example.context.items()
+        if name.startswith("state")
+    )
+    point = Point(domain.observations.received(points), state=carried or None)
+    return domain.agent.scores(point).argmax(1).cpu().numpy()
 
 
 def replaced(

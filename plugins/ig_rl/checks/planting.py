@@ -106,7 +106,7 @@ def planted(
             first = ig.prepare(without, raws[:1])
             reads = layers(first)
         _cut(first.examples[0], reads, feature)
-        sizes = np.abs(scores_of(explained(other, raws, without, **engine)))
+        sizes = np.abs(scores_of(explained(other, states, without, **engine)))
         dead.append(sizes[:, feature].max())
         alive.append(np.delete(sizes, feature, axis=1).max(initial=0.0))
     return Planted(

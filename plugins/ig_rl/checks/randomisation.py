@@ -95,7 +95,7 @@ def randomised(
     ask, engine = asked(states, visited, options)
     domain = ask(model)
     raws = batch_of(domain, states)
-    found = explained(model, raws, domain, **engine)
+    found = explained(model, states, domain, **engine)
     own = scores_of(found)
     targets = [a.provenance["target"] for a in found]
     target = None if targets[0] is None else targets
@@ -111,7 +111,7 @@ def randomised(
         rows = []
         for place, module in enumerate(modules):
             _initialise(module, names[place], seed * 1_000_003 + copy * 1_009 + place)
-            rows.append(scores_of(explained(other, raws, lost, target=target, **engine)))
+            rows.append(scores_of(explained(other, states, lost, target=target, **engine)))
         signed.append([rank_correlation(own, row) for row in rows])
         magnitude.append([rank_correlation(np.abs(own), np.abs(row)) for row in rows])
     return Randomised(

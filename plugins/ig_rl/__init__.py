@@ -35,9 +35,9 @@ def ig_domains() -> list[type[Domain]]:
 
 @hookimpl
 def ig_baselines() -> list[type[Baseline]]:
-    from ig_rl.baselines import VisitedMean
+    from ig_rl.baselines import BASELINES
 
-    return [VisitedMean]
+    return BASELINES
 
 
 @hookimpl

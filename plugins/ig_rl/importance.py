@@ -174,6 +174,7 @@ class Importance:
         return [
             f"{self.quantity} of {self.agent or 'the agent'}; {self.overall.count} states{left}",
             f"baseline: {self.baseline}; completeness: worst residual {self.residual:.1e}",
+            "intervals: 95 %, bootstrap over states, which are taken for independent",
             *self.notes,
         ]
 

@@ -83,8 +83,9 @@ class Timeline:
     def sign_flips(self) -> float:
         """Share of steps whose strongest feature has the opposite sign one step later.
 
-        Near zero where the pair of actions is fixed. Against the runner-up, which changes, many
-        flips are those of the question. NaN of a single step.
+        Where the pair of actions is fixed these are the agent's own, as one has that pushes a pole
+        to and fro; against the runner-up, which changes, some are of the question. NaN of a single
+        step.
         """
         here, later = self.scores[:-1], self.scores[1:]
         known = np.isfinite(here).all(1) & np.isfinite(later).all(1)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ig_core import InputError
+from ig_rl.normalisation import Normalisation
 
 Normalise = Callable[[Any], Any]
 
@@ -164,7 +165,7 @@ def world_of(model: Any, env: Any, vecnormalize: Any, render: bool) -> Iterator[
             f"(got render_mode={env.render_mode!r})"
         )
     kind = First if isinstance(env, VecEnv) else Single
-    normalise = (lambda seen: seen) if vecnormalize is None else vecnormalize.normalize_obs
+    normalise = _normalise(Normalisation.of(vecnormalize, model))
     own, told = _copy(env)
     inside = list(_normalising(own))
     before = [(one, one.training, one.norm_reward) for one in inside]
@@ -178,6 +179,19 @@ def world_of(model: Any, env: Any, vecnormalize: Any, render: bool) -> Iterator[
     finally:
         for one, training, norm_reward in before:
             one.training, one.norm_reward = training, norm_reward
+
+
+def _normalise(by: Normalisation | None) -> Normalise:
+    """What the agent sees of an observation of the environment."""
+    if by is None:
+        return lambda seen: seen
+
+    def normalised(seen: Any) -> Any:
+        if isinstance(seen, Mapping):
+            return {key: by.normalised(key, value) for key, value in seen.items()}
+        return by.normalised("", seen)
+
+    return normalised
 
 
 def _arranged(model: Any, env: Any) -> Normalise:

@@ -19,6 +19,7 @@ from ig_rl.analyses import EpisodeTimeline, FeatureImportance
 from ig_rl.checks import Faithfulness, faithfulness
 from ig_rl.domain import AgentDomain
 from ig_rl.episodes import MOST_STEPS, play
+from ig_rl.greedy import player
 from ig_rl.importance import RESAMPLES, Importance
 from ig_rl.question import ask, remembered, so_far
 from ig_rl.timeline import Timeline
@@ -50,7 +51,7 @@ class Wrapped:
     @cached_property
     def visited(self) -> Visited:
         """States that the agent visited; the environment is played when they are first needed."""
-        return Visited.of(self.model, self.env, self.vecnormalize, self.given)
+        return Visited.of(player(self.model), self.env, self.vecnormalize, self.given)
 
     def explain(
         self,
@@ -121,7 +122,7 @@ class Wrapped:
             InputError: there is no environment, it is not the agent's, or it raised.
         """
         played = play(
-            self.model,
+            player(self.model),
             self._environment(env, "explain_episode"),
             [seed],
             vecnormalize=self.vecnormalize,
@@ -190,8 +191,10 @@ class Wrapped:
             own, target, action=action, versus=versus, baseline=baseline, seed=seed, **options
         )
         greedy = None
+        if domain.agent.recurrent and "state" not in asked:
+            notes.append("an empty memory is assumed in every state")
         if domain.agent.count:
-            greedy = [domain.action_names[a] for a in domain.actions_of(_batch(own)).tolist()]
+            greedy = [domain.action_names[a] for a in domain.actions_of(own).tolist()]
         return FeatureImportance().find(
             results,  # type: ignore[arg-type]
             actions=greedy,
@@ -384,9 +387,3 @@ def _start(given: Any) -> Any:
     if isinstance(given, Mapping):
         return {key: _start(value) for key, value in given.items()}
     return torch.as_tensor(given) if isinstance(given, np.ndarray) else given
-
-
-def _batch(states: Sequence[Any]) -> Any:
-    if isinstance(states[0], Mapping):
-        return {key: np.stack([np.asarray(one[key]) for one in states]) for key in states[0]}
-    return np.stack([np.asarray(one) for one in states])

@@ -6,7 +6,9 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import DQN, PPO
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import DQN, PPO, SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 import ig_core as ig
 import ig_rl
@@ -142,6 +144,129 @@ def test_of_many_states_some_are_kept_at_equal_distances(monkeypatch):
     chosen = np.linspace(0, len(states) - 1, 3).round().astype(int)
     assert np.array_equal(agent.visited.states, states[chosen])
     assert agent.visited.source.startswith(f"visited states: 3 of {len(states)} of 5 episodes")
+
+
+# -- agents of every kind ---------------------------------------------------------------------
+
+
+def normalising(training=True):
+    env = VecNormalize(DummyVecEnv([lambda: gymnasium.make("CartPole-v1")]), training=training)
+    env.obs_rms.mean = np.array([0.1, -0.2, 0.02, 0.1])
+    env.obs_rms.var = np.array([0.5, 2.0, 0.03, 4.0])
+    return env
+
+
+@pytest.mark.parametrize("how", ["around the environment", "of the model", "given", "plain"])
+def test_observations_are_raw_wherever_their_normalisation_is_from(how):
+    env = normalising()
+    model = ppo(env)
+    model._last_obs = None
+    if how != "of the model":
+        model.env = None
+    plain = gymnasium.make("CartPole-v1")
+    by = ig_rl.Normalisation(env.obs_rms.mean.copy(), env.obs_rms.var.copy())
+    agent = {
+        "around the environment": lambda: ig_rl.wrap(model, env),
+        "of the model": lambda: ig_rl.wrap(model, plain),
+        "given": lambda: ig_rl.wrap(model, plain, vecnormalize=env),
+        "plain": lambda: ig_rl.wrap(model, plain, vecnormalize=by),
+    }[how]()
+    found = agent.explain_episode(seed=3)
+    raw = play(model, plain, [3], vecnormalize=env).episodes[0].states
+    np.testing.assert_allclose(found.values, raw, atol=1e-6)
+    seen = env.normalize_obs(raw)
+    start = env.normalize_obs(agent.visited.states).astype(np.float64).mean(0)
+    for t in (0, len(found) - 1):
+        same = ig.attribute(
+            model, seen[t], target=(1, 0), baseline=torch.tensor(start, dtype=torch.float32),
+            vecnormalize=False,
+        )  # fmt: skip
+        np.testing.assert_allclose(found.scores[t], same.scores.numpy(), atol=2e-6)
+    assert env.training
+    assert env.obs_rms.mean.tolist() == [0.1, -0.2, 0.02, 0.1]
+
+
+def test_a_normaliser_beneath_a_frame_stack_is_left_to_the_environment():
+    env = VecFrameStack(normalising(), 2)
+    model = ppo(env)
+    agent = ig_rl.wrap(model, env)
+    assert agent.vecnormalize is None
+    found = agent.explain_episode(seed=3)
+    assert np.array_equal(found.values, play(model, env, [3]).episodes[0].states)
+
+
+def recurrent():
+    return RecurrentPPO(
+        "MlpLstmPolicy", "CartPole-v1", n_steps=8, batch_size=8, seed=0, device="cpu",
+        policy_kwargs={"lstm_hidden_size": 4, "enable_critic_lstm": False, "shared_lstm": True},
+    )  # fmt: skip
+
+
+def test_a_recurrent_agent_is_explained_with_what_it_carried():
+    model, env = recurrent(), gymnasium.make("CartPole-v1")
+    found = ig_rl.wrap(model, env, states=STATES).explain_episode(seed=1)
+    [episode] = play(model, env, [1]).episodes
+    for t in (0, len(episode) - 1):
+        state = tuple(part[t][:, None] for part in episode.carried)
+        alone = ig.attribute(model, episode.states[t], states=STATES, target=(1, 0), state=state)
+        np.testing.assert_allclose(found.scores[t], alone.scores.numpy(), atol=1e-6)
+    # The agent does what the explained number says only if that is of the memory it had.
+    assert np.array_equal(found.outputs > 0, found.actions == 1)
+
+
+def test_an_unrolled_episode_ends_in_the_same_numbers():
+    model, env = recurrent(), gymnasium.make("CartPole-v1")
+    agent = ig_rl.wrap(model, env, states=STATES)
+    carried = agent.explain_episode(seed=1, most_steps=6)
+    batch = agent.explain(
+        [play(model, env, [1]).episodes[0].states[: t + 1] for t in range(6)],
+        action=(1, 0), unrolled=True,
+    )  # fmt: skip
+    np.testing.assert_allclose([one.at_input for one in batch], carried.outputs, atol=1e-6)
+
+
+def test_states_without_a_memory_are_said_to_be():
+    found = ig_rl.wrap(recurrent(), states=STATES).importance(most_states=4)
+    assert "an empty memory is assumed in every state" in found.notes
+
+
+def test_a_continuous_agent_has_its_action_explained_too():
+    kwargs = {"policy_kwargs": {"net_arch": [8]}, "buffer_size": 10, "seed": 0, "device": "cpu"}
+    model = SAC("MlpPolicy", "Pendulum-v1", **kwargs)
+    agent = ig_rl.wrap(model, gymnasium.make("Pendulum-v1"))
+    found = agent.explain_episode(target="q", most_steps=5)
+    assert len(found.names) == 4
+    np.testing.assert_allclose(found.values[:, 3], found.actions[:, 0], atol=1e-5)
+    np.testing.assert_allclose(found.scores.sum(1), found.outputs - found.base, atol=1e-4)
+    given = agent.explain(agent.visited.states[:2], "q", action=np.float32([0.5]))
+    assert [one.display["values"][3] for one in given] == [0.5, 0.5]
+    assert agent.importance(target="q", most_states=8).per_action == {}
+
+
+def test_a_function_of_plain_torch_plays_its_greedy_action():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+    env = gymnasium.make("CartPole-v1")
+    model = ig_rl.Functions(net, observation_space=env.observation_space, actions=2)
+    agent = ig_rl.wrap(model, env)
+    found = agent.explain_episode()
+    best = net(torch.tensor(found.values, dtype=torch.float32)).argmax(1)
+    assert found.actions.tolist() == best.tolist()
+    assert found.baseline == "visited-mean"
+    assert sum(part.count for part in agent.importance().per_action.values()) == len(
+        agent.visited.states
+    )
+    vector = DummyVecEnv([lambda: gymnasium.make("CartPole-v1")])
+    again = agent.explain_episode(vector)
+    assert again.actions.tolist() == found.actions.tolist()
+
+
+def test_in_double_precision_episodes_are_complete_to_the_last_digits():
+    model = dqn()
+    agent = ig_rl.wrap(model, gymnasium.make("CartPole-v1"), states=STATES, dtype="float64")
+    found = agent.explain_episode(tol=1e-9)
+    np.testing.assert_allclose(found.scores.sum(1), found.outputs - found.base, atol=1e-10)
+    assert next(model.policy.parameters()).dtype == torch.float32
 
 
 # -- what stays as it was ---------------------------------------------------------------------

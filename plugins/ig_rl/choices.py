@@ -74,6 +74,8 @@ class Choices:
     def quantity(self, actions: Sequence[int]) -> str:
         """How the explained number is written: Q(right) - Q(left), V(s), Q(s, a)."""
         called = self.agent.called(self.explain)
+        if self.elements and self.takes:
+            return features.bare(self.names[actions[0]])
         if self.takes:
             return view.quantity(called, [features.bare(self.names[a]) for a in actions])
         return f"{called}(s, a)" if self.agent.needs_action(self.explain) else f"{called}(s)"

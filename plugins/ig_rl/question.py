@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ig_core import TargetError
 from ig_rl.domain import AgentDomain
 from ig_rl.episodes import Episode
@@ -58,9 +60,19 @@ def ask(
     return Question((first, other), ["explained: the actions taken most often"], ties)
 
 
-def remembered(episode: Episode) -> Any:
-    """What a recurrent policy carried into each step, as ``predict`` gives it for a batch."""
-    return tuple(part.swapaxes(0, 1) for part in episode.carried)
+def remembered(domain: AgentDomain, episode: Episode) -> Any:
+    """What a recurrent policy carried into each step, as ``predict`` gives it for a batch.
+
+    ``predict`` leaves out the state of a critic with an LSTM of its own, which is gone through
+    again.
+    """
+    played = tuple(part.swapaxes(0, 1) for part in episode.carried)
+    if len(domain.agent.carried(None)) == len(played):
+        return played
+    z = domain.observations.received(domain.preprocessed(episode.states))
+    with domain.prepared(), torch.no_grad():
+        along = domain.agent.along(z)
+    return tuple(part.transpose(0, 1).cpu() for part in along)
 
 
 def so_far(episode: Episode) -> list[Any]:

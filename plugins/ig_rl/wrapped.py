@@ -134,7 +134,7 @@ class Wrapped:
         action = self._given(asked, action)
         own = {**asked, "versus": None}
         if self._domain(own).agent.recurrent and not asked.get("unrolled"):
-            own["state"] = asked["state"] = remembered(episode)
+            own["state"] = asked["state"] = remembered(self._domain(own), episode)
         domain = self._domain(own)
         steps = so_far(episode) if asked.get("unrolled") else visited.each(episode.states)
         question = ask(domain, episode, steps, action, versus)

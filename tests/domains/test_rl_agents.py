@@ -1,5 +1,6 @@
 """Families of agents: every quantity is the number that the agent's own public functions give."""
 
+import gymnasium
 import numpy as np
 import pytest
 import sb3_contrib
@@ -15,7 +16,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 import ig_core as ig
+import ig_rl
 from ig_rl.agents import Functions, Point, agent_of
+from ig_rl.cases import cost_to_go
 
 ROWS = 5
 OBSERVATIONS = {
@@ -322,7 +325,7 @@ def test_parts_of_an_action_have_their_own_logits():
             same(gap[:, 0] - gap[:, 1], distribution.logits[:, 0] - distribution.logits[:, 1])
     assert agent.explains[:2] == ("gap:0", "gap:1")
     assert [agent.choices(f"gap:{part}") for part in (0, 1)] == [2, 3]
-    assert (agent.takes("gap:1"), agent.called("logit:1")) == (2, "logit 1")
+    assert (agent.takes("gap:1"), agent.called("logit:1")) == (2, "logit")
 
 
 def test_binary_parts_have_the_logit_as_gap():
@@ -407,6 +410,20 @@ def test_an_unrolled_episode_ends_where_its_steps_lead(memory, observations):
                 same(agent.numbers(explain, together)[row], alone)
 
 
+@both
+@memories
+def test_what_is_carried_along_an_episode_is_what_each_step_leaves(memory, observations):
+    model = recurrent(memory, observations)
+    agent, z = agent_of(model), point_of(model).observation
+    with torch.no_grad():
+        along = agent.along(z)
+        state = agent.carried(None)
+        assert all(part[0].equal(start.to(part)) for part, start in zip(along, state, strict=True))
+        after = agent.after(Point(z, state=along))
+    for part, left in zip(along, after, strict=True):
+        same(part[1:], left[:-1])
+
+
 @pytest.mark.parametrize("explain", ["logit", "value"])
 @memories
 def test_gradients_through_a_memory_are_finite_differences(memory, explain):
@@ -474,10 +491,25 @@ def test_a_state_of_another_shape_is_refused(state, got):
 
 def test_an_agent_without_memory_carries_nothing():
     agent = agent_of(model_of("PPO"))
+    assert agent.along(torch.zeros(3, 4)) == ()
     assert agent.carried(None) == ()
     assert not agent.recurrent
     with pytest.raises(ig.InputError, match="carries no state"):
         agent.carried((np.zeros((1, 1, 6)),) * 2)
+
+
+def test_the_value_along_an_episode_goes_on_from_the_critic_s_own_memory(doubled):
+    doubled.undo()
+    kwargs = {"lstm_hidden_size": 8, "net_arch": [8]}
+    model = sb3_contrib.RecurrentPPO(
+        "MlpLstmPolicy", "CartPole-v1", policy_kwargs=kwargs, seed=1, device="cpu"
+    )
+    wrapped = ig_rl.wrap(model, gymnasium.make("CartPole-v1"))
+    line = wrapped.explain_episode(seed=0, target="value")
+    so_far = [np.array(line.values[: t + 1], np.float32) for t in range(len(line.values))]
+    unrolled = ig.attribute(model, so_far, explain="value", unrolled=True)
+    np.testing.assert_allclose(line.outputs, [one.at_input for one in unrolled], atol=1e-6)
+    assert np.ptp(line.outputs) > 1e-3
 
 
 # -- plain PyTorch ----------------------------------------------------------------------------
@@ -608,6 +640,28 @@ def test_what_functions_cannot_do_without_is_asked_for(options, told):
         Functions(**options)
 
 
+def lqr():
+    return Functions(value=lambda z: -((z @ cost_to_go()) * z).sum(1), observation_space=(2,))
+
+
+def test_a_critic_in_closed_form_gets_it_through_functions():
+    H = cost_to_go()
+    state = torch.tensor([0.7, -0.4], dtype=torch.float64)
+    result = ig.attribute(lqr(), state, dtype="float64")
+    torch.testing.assert_close(result.values, -state * (H @ state), atol=1e-12, rtol=1e-12)
+    assert result.display["quantity"] == "V(s)"
+
+
+def test_functions_play_and_are_explained_like_any_agent():
+    net = plain(outputs=2).float()
+    agent = Functions(net, observation_space=(4,), actions=2)
+    line = ig_rl.wrap(agent, gymnasium.make("CartPole-v1")).explain_episode(seed=0)
+    with torch.no_grad():
+        q = net(torch.tensor(np.array(line.values), dtype=torch.float32)).double().numpy()
+    np.testing.assert_array_equal(line.actions, q.argmax(1))
+    np.testing.assert_allclose(line.outputs, q[:, 1] - q[:, 0], atol=1e-5)
+
+
 # -- what networks are given ------------------------------------------------------------------
 
 
@@ -685,6 +739,44 @@ def test_every_quantity_is_complete_along_a_path(algorithm):
             assert total == pytest.approx(delta, abs=tol * size if curved else 1e-12)
     assert all(p._version == version for p, version in targets)
     assert bool(targets) == (algorithm in ("DQN", "QRDQN", "SAC", "TD3", "DDPG", "TQC"))
+
+
+PIECEWISE_LINEAR = {"gap", "q", "advantage", "quantile:0.1", "logit", "q1", "q2"}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "observations"),
+    [(one, kind) for one in EVERY for kind in OBSERVATIONS if (one, kind) != ("CrossQ", "dict")],
+)
+def test_the_domain_explains_every_quantity_in_float64(algorithm, observations, doubled):
+    doubled.undo()
+    model = model_of(algorithm, observations)
+    model.policy.float()
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    agent, raw = agent_of(model).converted(torch.float64), raw_of(model)
+    z = agent.preprocessed(raw)
+    for explain in agent.explains:
+        quantity = explain.replace("LEVEL", "0.1")
+        element = 1 if quantity == "action" else None
+        results = ig.attribute(model, raw, explain=quantity, target=element, dtype="float64")
+        with torch.no_grad():
+            action = agent.chosen(Point(z)) if agent.size else None
+            numbers = agent.numbers(quantity, Point(z, action))
+        for row, result in enumerate(results):
+            named = result.provenance["target"]
+            if isinstance(named, tuple):
+                expected = numbers[row, named[0]] - numbers[row, named[1]]
+            else:
+                expected = numbers[row] if named is None else numbers[row, named]
+            assert result.at_input == pytest.approx(float(expected), abs=1e-9, rel=1e-9)
+            assert result.status == "converged"
+            size = float(result.scores.abs().sum())
+            exact = quantity in PIECEWISE_LINEAR and not agent.recurrent
+            assert abs(result.residual) <= (1e-10 if exact else 1e-2 * size)
+    after = model.policy.state_dict()
+    for name, value in before.items():
+        assert after[name].dtype == value.dtype
+        assert after[name].nan_to_num().equal(value.nan_to_num())
 
 
 @pytest.mark.parametrize("algorithm", EVERY)

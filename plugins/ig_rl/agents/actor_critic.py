@@ -54,9 +54,8 @@ class StochasticActor(Agent):
         return 0 if explain == "log-prob" and self.size else super().takes(explain)
 
     def called(self, explain: str) -> str:
-        name, _, part = explain.partition(":")
-        symbol = {"value": "V", "action": "action", "log-prob": "log-prob"}.get(name, self.symbol)
-        return f"{symbol} {part}" if part else symbol
+        name = explain.partition(":")[0]  # the names of choices tell the part
+        return {"value": "V", "action": "action", "log-prob": "log-prob"}.get(name, self.symbol)
 
     def needs_action(self, explain: str) -> bool:
         return explain == "log-prob" and self.size > 0

@@ -189,6 +189,10 @@ class Agent(ABC):
         """The state carried on from here."""
         return ()
 
+    def along(self, episode: Observation) -> tuple[Float[Tensor, "steps layers hidden"], ...]:
+        """What is carried into every step of one episode, seen from its start."""
+        return ()
+
 
 def received(observations: Any, space: Any, agent: Agent, *, images: bool) -> Any:
     """Observations of a space as Stable-Baselines3's ``preprocess_obs`` gives them to networks.

@@ -54,6 +54,14 @@ class RecurrentActorCritic(StochasticActor):
             carried += _step(policy.lstm_critic, features, state[2:])[1]
         return carried
 
+    def along(self, episode: Observation) -> tuple[Float[Tensor, "steps layers hidden"], ...]:
+        steps = []
+        state = self._given(Point(_step_of(episode, 0)))
+        for step in range(_rows(episode)):
+            steps.append(state)
+            state = self.after(Point(_step_of(episode, step), state=state))
+        return tuple(torch.cat(part) for part in zip(*steps, strict=True))
+
     def for_actor(self, point: Point) -> Float[Tensor, "rows features"]:
         return self._remembered(self.policy.lstm_actor, self.policy.pi_features_extractor, point, 0)
 
@@ -113,6 +121,13 @@ def _differentiable(features: Tensor) -> AbstractContextManager[Any]:
 
 def _rows(observation: Observation) -> int:
     return len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
+
+
+def _step_of(episode: Observation, step: int) -> Observation:
+    """One observation of an episode, as one row."""
+    if isinstance(episode, dict):
+        return {key: value[step : step + 1] for key, value in episode.items()}
+    return episode[step : step + 1]
 
 
 def _together(observation: Observation) -> tuple[Observation, int, int]:

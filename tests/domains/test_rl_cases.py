@@ -13,6 +13,7 @@ from gymnasium.utils.env_checker import check_env
 
 import ig_core as ig
 from ig_core.bench.folder import case_folder
+from ig_rl.agents import Point
 from ig_rl.cases import (
     CASES,
     board,
@@ -27,18 +28,20 @@ from ig_rl.cases import (
 from ig_rl.cases.training import Recipe
 
 
+def case_of(name):
+    return next(case for case in CASES if case.name == name)
+
+
 def loaded(name):
     """A case, made in its own folder of the cache."""
-    case = next(case for case in CASES if case.name == name)
-    with case_folder(case.name) as folder:
-        return case.load(folder)
+    with case_folder(name) as folder:
+        return case_of(name).load(folder)
 
 
-def explained(case, **options):
+def explained(name, case, **options):
     """The attributions of a case that was loaded, as ``ig bench`` asks for them."""
-    given = {"domain": "tensor"} if "units" in case.options else {}
-    given |= {"target": case.targets, "baseline": case.baseline, **case.options, **options}
-    return ig.attribute(case.model, case.inputs, **given)
+    given = {"target": case.targets, "baseline": case.baseline, **case.options, **options}
+    return ig.attribute(case.model, case.inputs, domain=case_of(name).domain, **given)
 
 
 # -- what all have in common ----------------------------------------------------------------------
@@ -74,9 +77,8 @@ def test_what_cannot_be_fetched_says_what_to_do(name, tmp_path, monkeypatch):
     command = [sys.executable, "-c", "raise SystemExit('no index here')"]
     run = subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda asked, **told: run(command, **told))
-    case = next(case for case in CASES if case.name == name)
     with pytest.raises(ig.StorageError, match=r"no index here.*get .*whl .*put it into"):
-        case.load(tmp_path)
+        case_of(name).load(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -146,7 +148,7 @@ def test_a_trained_agent_is_good_and_its_attributions_are_complete(name, least):
     case = loaded(name)
     assert case.facts["mean return of 10 episodes"] >= least
     assert len(case.inputs) == 16
-    for result in explained(case, budget=16_384):
+    for result in explained(name, case, budget=16_384):
         size = float(result.scores.abs().sum())
         assert result.converged
         assert abs(result.residual) <= 1e-2 * size
@@ -161,7 +163,7 @@ def test_lunarlander_is_good_where_it_was_trained():
             pytest.skip("not trained on this machine: ig bench --suite full does it")
     case = loaded("lunarlander-dqn")
     assert case.facts["mean return of 10 episodes"] >= 150
-    for result in explained(case, budget=16_384):
+    for result in explained("lunarlander-dqn", case, budget=16_384):
         assert abs(result.residual) <= 1e-2 * float(result.scores.abs().sum())
 
 
@@ -169,8 +171,8 @@ def test_lunarlander_is_good_where_it_was_trained():
 @pytest.mark.parametrize("name", ["cartpole-dqn", "acrobot-dqn"])
 def test_gaps_of_a_trained_dqn_agree_with_a_very_fine_sum(name):
     case = loaded(name)
-    results = explained(case, budget=16_384)
-    fine = explained(case, budget=16_384, rule="midpoint", steps=20_000)
+    results = explained(name, case, budget=16_384)
+    fine = explained(name, case, budget=16_384, rule="midpoint", steps=20_000)
     for result, exact in zip(results, fine, strict=True):
         gap = float((result.scores - exact.scores).abs().sum())
         assert gap <= 1e-2 * float(exact.scores.abs().sum())
@@ -179,12 +181,14 @@ def test_gaps_of_a_trained_dqn_agree_with_a_very_fine_sum(name):
 @pytest.mark.real
 def test_pendulum_explains_the_smaller_critic_at_the_actor_s_action():
     case = loaded("pendulum-sac")
-    for one, result in zip(case.inputs, explained(case), strict=True):
+    for state, result in zip(case.inputs, explained("pendulum-sac", case), strict=True):
+        action = case.model.predict(state.numpy(), deterministic=True)[0]
+        scaled = torch.from_numpy(case.model.policy.scale_action(action))[None]
         with torch.no_grad():
-            both = case.model.critic(one["observation"][None], one["action"][None])
+            both = case.model.critic(state[None], scaled)
         assert result.at_input == pytest.approx(min(float(q) for q in both), rel=1e-6)
-        assert float(one["action"].abs()) <= 1
-        assert float(one["observation"][0]) < pendulum.UPRIGHT
+        assert f"torque = {float(action[0]):+.3g} N m" in result.units.labels
+        assert float(state[0]) < pendulum.UPRIGHT
 
 
 # -- Catch ----------------------------------------------------------------------------------------
@@ -329,12 +333,23 @@ def test_reversi_is_the_network_of_its_package():
 @pytest.mark.real
 def test_an_empty_square_of_reversi_gets_exactly_zero():
     case = loaded("reversi")
-    few = replace(case, inputs=case.inputs[:2], targets=case.targets[:2])
-    for position, result in zip(few.inputs, explained(few, tol=0.1, budget=4096), strict=True):
-        empty = (position.sum(-1) == 0).flatten()
+    few = replace(case, inputs=case.inputs[-2:], targets=case.targets[-2:])
+    results = explained("reversi", few, tol=0.1, budget=4096)
+    for position, result in zip(few.inputs, results, strict=True):
         assert result.converged
-        assert (result.scores[empty] == 0).all()
-        assert (result.scores[~empty] != 0).all()
+        assert (result.values[position == 0] == 0).all()
+        assert (result.values[position == 1] != 0).all()
+
+
+@pytest.mark.real
+def test_reversi_explains_its_best_legal_move_against_the_next():
+    case = loaded("reversi")
+    for position, (best, other) in zip(case.inputs, case.targets, strict=True):
+        can = board.legal(*position[None].bool().unbind(-1))[0]
+        with torch.no_grad():
+            logits = case.model.scores(Point(position[None]))[0]
+        assert can[best] and can[other]
+        assert logits[best] >= logits[other] >= logits[can].topk(2).values[1]
 
 
 # -- slime volleyball -----------------------------------------------------------------------------
@@ -362,7 +377,7 @@ def test_what_slime_never_reads_gets_exactly_zero():
     assert case.model.weight.shape == (7, 15)
     dead = slice(slime.SEEN, None)
     assert (torch.stack(case.inputs) - case.baseline)[..., dead].abs().max() > 0.1
-    for result in explained(case, tol=0.1, budget=4096):
+    for result in explained("slime-volleyball", case, tol=0.1, budget=4096):
         assert result.converged
         assert (result.values[:, dead] == 0).all()
         assert (result.values[:, : slime.SEEN].abs().sum(0) > 0).any()

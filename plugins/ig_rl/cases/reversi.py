@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ig_core import Archive, BenchmarkCase, Loaded, Units, made_once
+from ig_core import Archive, BenchmarkCase, Loaded, made_once
+from ig_rl.agents import Functions
 from ig_rl.cases import board, inert
 
 WHEEL = Archive(
@@ -25,6 +26,7 @@ WIDTH, BLOCKS = 64, 4
 MOMENTS = ("mean", "var")
 GAMES = 30
 SHOWN = 8
+WHOSE = ("own", "the other's")
 
 Position = Float[Tensor, "rows 8 8 2"]
 
@@ -76,9 +78,11 @@ class Reversi(nn.Module):
         return self.out(self.hidden(plane.flatten(1)).relu()).tanh()[:, 0]
 
     @torch.no_grad()
-    def best(self, position: Position, can: Bool[Tensor, "rows 65"]) -> Int[Tensor, " rows"]:
-        """The legal move of the largest logit; no search."""
-        return self(position).masked_fill(~can, -torch.inf).argmax(1)
+    def best(
+        self, position: Position, can: Bool[Tensor, "rows 65"], count: int = 1
+    ) -> Int[Tensor, "rows count"]:
+        """The legal moves of the largest logits; no search."""
+        return self(position).masked_fill(~can, -torch.inf).topk(count).indices
 
 
 PLACES = {
@@ -134,7 +138,10 @@ def against_random(model: Reversi, games: int = GAMES) -> board.Games:
     def random(_: Position, can: Bool[Tensor, "rows 65"]) -> Int[Tensor, " rows"]:
         return torch.multinomial(can.float(), 1, generator=generator)[:, 0]
 
-    return board.played(model.best, random, games)
+    def own(position: Position, can: Bool[Tensor, "rows 65"]) -> Int[Tensor, " rows"]:
+        return model.best(position, can)[:, 0]
+
+    return board.played(own, random, games)
 
 
 def opening_value(model: Reversi) -> float:
@@ -144,31 +151,44 @@ def opening_value(model: Reversi) -> float:
 
 
 def reversi(folder: Path) -> Loaded:
-    """Why the network wants its move: the logit of its best legal move, by the discs that lie.
+    """Why the network prefers its move to the next best legal one, by the discs that lie.
 
     Raises:
         StorageError: the weights are not in ``folder`` and could not be fetched.
     """
+    from gymnasium.spaces import Box
+
     stored = load_file(made_once(folder / "reversi.safetensors", convert))
     positions, margins = stored.pop("positions"), stored.pop("margins")
     model = Reversi()
     model.load_state_dict(stored)
     model.eval()
-    shown = positions[torch.linspace(len(positions) // 4, len(positions) - 1, SHOWN).long()]
-    mine, theirs = shown.bool().unbind(-1)
-    moves = model.best(shown, board.legal(mine, theirs)).tolist()
-    labels = [board.square(number) for number in range(board.PASS)]
-    index = torch.arange(board.PASS).view(board.SIDE, board.SIDE, 1).expand(-1, -1, 2)
-    return Loaded(
+    two = positions[board.legal(*positions.bool().unbind(-1)).sum(1) > 1]
+    shown = two[torch.linspace(len(two) // 4, len(two) - 1, SHOWN).long()]
+    pairs = model.best(shown, board.legal(*shown.bool().unbind(-1)), 2).tolist()
+    squares = [board.square(number) for number in range(board.PASS)]
+    agent = Functions(
         model,
+        model.value,
+        observation_space=Box(0, 1, (board.SIDE, board.SIDE, 2)),
+        actions=board.PASS + 1,
+        symbol="logit",
+        modules=[model],
+    )
+    return Loaded(
+        agent,
         list(shown),
-        targets=moves,
+        targets=[tuple(pair) for pair in pairs],
         baseline=0.0,
-        options={"units": Units(labels, {"x": index.contiguous()}, "square")},
+        options={
+            "explain": "gap",
+            "action_names": [*squares, "pass"],
+            "feature_names": [f"{name} {whose}" for name in squares for whose in WHOSE],
+        },
         facts={
             "agent": "AlphaZero residual network of ludax-agents 1.0.0, ported, without search",
             "baseline": "the empty board",
-            "moves": ", ".join(labels[move] for move in moves),
+            "moves": ", ".join(squares[best] for best, _ in pairs),
             "value of the start": round(opening_value(model), 4),
             f"games of {len(margins)} won against random moves": int((margins > 0).sum()),
         },
@@ -177,8 +197,9 @@ def reversi(folder: Path) -> Loaded:
 
 CASE = BenchmarkCase(
     name="reversi",
-    domain="tensor",
+    domain="rl",
     load=reversi,
+    requires=("stable_baselines3", "gymnasium"),
     tags=("default",),
     licence="Apache-2.0",
     source="package ludax-agents 1.0.0 (Todd, Padula et al.)",

@@ -29,6 +29,7 @@ perf: .venv/test.ready
 	$(BIN)/python tests/benchmarks/text.py
 	$(BIN)/python tests/benchmarks/graphs.py
 	$(BIN)/python tests/benchmarks/sequences.py
+	$(BIN)/python tests/benchmarks/agents.py
 	$(BIN)/python tests/benchmarks/flips.py
 
 picture: .venv/bench.ready

@@ -63,13 +63,13 @@ def many(**changes):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(40, 3))
     scores = values * np.array([2.0, 0.5, 0.0])
-    actions = (scores.sum(1) > 0).astype(int)
+    actions = ["right" if total > 0 else "left" for total in scores.sum(1)]
     made = Importance(
         names=["a", "b", "dead"],
         scores=scores,
         values=values,
         overall=strength(scores),
-        per_action=by_action(scores, actions, ["left", "right"]),
+        per_action=by_action(scores, actions),
         quantity="the greedy action's gap",
         baseline="visited-mean",
         residual=0.0,
@@ -92,7 +92,17 @@ def test_the_timeline_draws_the_scores_that_it_was_given_on_a_symmetric_scale():
     found = episode()
     heat = view.timeline(found).axes[0].get_images()[0]
     assert np.array_equal(heat.get_array(), found.scores.T)
-    assert heat.get_clim() == (-1.0, 1.0)
+    low, high = heat.get_clim()
+    assert low == -high and high == pytest.approx(np.quantile(np.abs(found.scores), 0.98))
+
+
+def test_a_few_large_scores_leave_the_others_their_colours():
+    scores = np.full((200, 2), 0.1)
+    scores[0, 0] = 100.0
+    rows = feature_rows(["a", "b"], scores, scores)
+    assert (rows.colours_end, rows.limit) == (pytest.approx(0.1), 100.0)
+    nothing = np.zeros((3, 2))
+    assert feature_rows(["a", "b"], nothing, nothing).colours_end == 1.0
 
 
 def test_the_timeline_shows_the_number_its_start_the_actions_and_the_rewards():
@@ -143,7 +153,7 @@ def test_steps_that_failed_are_left_blank():
     scores = episode().scores.copy()
     scores[3] = np.nan
     found = episode(scores=scores)
-    assert view.timeline(found).axes[0].get_images()[0].get_clim() == (-1.0, 1.0)
+    assert np.isfinite(view.timeline(found).axes[0].get_images()[0].get_clim()).all()
     assert "data:image/svg+xml" in view.timeline_html(found)
 
 
@@ -230,7 +240,8 @@ def test_importance_draws_every_state_and_the_mean_for_each_action():
     points = axes[1].collections[0].get_offsets()
     np.testing.assert_allclose(points[:, 0], found.scores[:, 0])
     means = axes[2].get_images()[0].get_array()
-    np.testing.assert_allclose(means[:, 1], found.per_action["right"].mean)
+    column = [*found.per_action].index("right")
+    np.testing.assert_allclose(means[:, column], found.per_action["right"].mean)
 
 
 def test_importance_without_actions_has_no_columns_for_them():

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+PALE = 0.98
+"""Colours end at this quantile of all magnitudes, lest a few steps leave the others pale."""
+
 MOST_ROWS = 16
 """Rows drawn at most; the features of smallest magnitude share the last one."""
 
@@ -25,9 +28,19 @@ class FeatureRows:
 
     @property
     def limit(self) -> float:
-        """The end of the colour scale, whose centre is zero."""
-        finite = self.scores[np.isfinite(self.scores)]
-        return float(np.abs(finite).max(initial=0.0)) or 1.0
+        """The largest magnitude."""
+        return float(np.abs(self._finite).max(initial=0.0)) or 1.0
+
+    @property
+    def colours_end(self) -> float:
+        """The end of the colour scale, whose centre is zero; a few scores may lie beyond."""
+        if not np.any(self._finite):
+            return 1.0
+        return float(np.quantile(np.abs(self._finite), PALE)) or self.limit
+
+    @property
+    def _finite(self) -> Float[np.ndarray, " scores"]:
+        return self.scores[np.isfinite(self.scores)]
 
     def line(self, row: int) -> Float[np.ndarray, " steps"] | None:
         """A row's values, from 0 where they are smallest to 1; None where they are not known."""

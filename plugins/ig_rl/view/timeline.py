@@ -78,8 +78,8 @@ def _heat(figure: Figure, axes: Axes, rows: FeatureRows) -> None:
         rows.scores,
         aspect="auto",
         cmap="RdBu_r",
-        vmin=-rows.limit,
-        vmax=rows.limit,
+        vmin=-rows.colours_end,
+        vmax=rows.colours_end,
         interpolation="nearest",
         extent=(-0.5, rows.scores.shape[1] - 0.5, count - 0.5, -0.5),
     )
@@ -91,7 +91,8 @@ def _heat(figure: Figure, axes: Axes, rows: FeatureRows) -> None:
             for colour, width in (("white", 2.2), (INK, 0.9)):  # readable on the darkest cell
                 axes.plot(row + 0.4 - 0.8 * line, color=colour, linewidth=width)
     axes.set_xlim(-0.5, rows.scores.shape[1] - 0.5)
-    figure.colorbar(drawn, ax=axes, pad=0.01, label="attribution")
+    beyond = "both" if rows.limit > rows.colours_end else "neither"
+    figure.colorbar(drawn, ax=axes, pad=0.01, label="attribution", extend=beyond)
 
 
 def _number(axes: Axes, found: Timeline) -> None:

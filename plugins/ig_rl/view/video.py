@@ -23,6 +23,7 @@ Picture = UInt8[np.ndarray, "height width 3"]
 
 ENDINGS = (".mp4", ".gif")
 RED, BLUE = "#d6604d", "#4393c3"
+LEFTWARDS, RIGHTWARDS = "\N{LEFTWARDS ARROW}", "\N{RIGHTWARDS ARROW}"
 
 MOST_BARS = 10
 """Features beside the frame; the smallest share the last bar."""
@@ -78,10 +79,10 @@ def pictures(found: Timeline) -> Iterator[Picture]:
     left, right = figure.subplots(1, 2)
     draw = _bars(right, found) if not found.image else _pixels(right, found)
     seen = _seen(found)
+    shown = left.imshow(seen[0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    left.set_axis_off()
     for step in range(len(found.rewards)):
-        left.clear()
-        left.imshow(seen[step], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        left.set_axis_off()
+        shown.set_data(seen[step])
         left.set_title(_told(found, step), fontsize=9)
         draw(step)
         canvas.draw()
@@ -139,6 +140,9 @@ def _bars(axes: Axes, found: Timeline) -> Callable[[int], None]:
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlim(-1.05 * rows.limit, 1.05 * rows.limit)
     axes.tick_params(axis="x", labelsize=7)
+    if len(found.pair) == 2:
+        ahead, other = (figure_words(found.action_names[a], 20) for a in found.pair)
+        axes.set_xlabel(f"{LEFTWARDS} {other}          {ahead} {RIGHTWARDS}", fontsize=9)
 
     def draw(step: int) -> None:
         for bar, score in zip(drawn, _column(rows, step), strict=True):

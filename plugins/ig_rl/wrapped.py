@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 
 import ig_core as ig
 from ig_core import Attribution, InputError, UnknownNameError
 from ig_rl import visited
 from ig_rl.agreement import StateAgreement, agreement
 from ig_rl.analyses import EpisodeTimeline, FeatureImportance
+from ig_rl.baselines import GivenState, ResetState
 from ig_rl.checks import Faithfulness, faithfulness
 from ig_rl.domain import AgentDomain
 from ig_rl.episodes import MOST_STEPS, play
@@ -26,11 +26,14 @@ from ig_rl.timeline import Timeline
 from ig_rl.visited import Visited
 from ig_rl.worlds import fits
 
-BASELINES = ("visited-mean", "zeros")
+BASELINES = ("visited-mean", "visited-median", "visited-states", "normalised-zero")
 """Whose agreement is printed by default."""
 
 MOST_EXPLAINED = 1000
 """States that findings over many states explain, at equal distances in those visited."""
+
+MOST_COMPARED = 200
+"""The same where several baselines are compared."""
 
 ASKED = ("explain", "versus", "states")
 """Options of the domain that belong to a question, or have an argument of their own here."""
@@ -74,8 +77,9 @@ class Wrapped:
                 choice if not given. A list names one for each observation.
             versus: the other action of a gap, by default the runner-up.
             baseline: where paths start: by default the mean of visited states, where there are
-                any. A name, an array (an observation), a :class:`ig_core.Baseline`, or a list of
-                these, whose results are averaged.
+                any. A name, as ``"visited-median"``, ``"visited-states"`` (expected gradients),
+                ``"reset-state"`` or ``"decision-boundary"``; an array, which is an observation; a
+                :class:`ig_core.Baseline`; or a list of these, whose results are averaged.
             **options: ``tol``, ``rule``, ``budget``, ``seed``, ``strict`` and others of
                 :func:`ig_core.attribute`, or of the domain.
 
@@ -85,7 +89,7 @@ class Wrapped:
         asked = self._asked(target, versus, options)
         action = self._given(asked, action)
         return ig.attribute(  # type: ignore[return-value]
-            self.model, obs, domain="rl", target=action, baseline=_start(baseline), **asked
+            self.model, obs, domain="rl", target=action, baseline=self._start(baseline), **asked
         )
 
     def explain_episode(
@@ -145,7 +149,7 @@ class Wrapped:
             steps,
             domain="rl",
             target=question.target,
-            baseline=_start(baseline),
+            baseline=self._start(baseline),
             **{"seed": seed, **asked},
         )
         return EpisodeTimeline().find(
@@ -211,7 +215,7 @@ class Wrapped:
         *,
         action: Any = None,
         versus: str | int | None = None,
-        most_states: int = MOST_EXPLAINED,
+        most_states: int = MOST_COMPARED,
         **options: Any,
     ) -> StateAgreement:
         """How far the scores depend on the baseline, over many states.
@@ -247,8 +251,18 @@ class Wrapped:
         """
         env = self._environment(env, "faithfulness")
         own = {**self.options, "states": self.given, **options}
-        own["baseline"] = _start(own.get("baseline"))
+        own["baseline"] = self._start(own.get("baseline"))
         return faithfulness(self.model, env, seeds, **own)
+
+    def _start(self, given: Any) -> Any:
+        """A baseline as ``ig_core.attribute`` takes it: arrays are observations."""
+        if isinstance(given, list):
+            return [self._start(one) for one in given]
+        if isinstance(given, (np.ndarray, Mapping)):
+            return GivenState(given)
+        if isinstance(given, str) and given == ResetState.name:
+            return ResetState(self._environment(None, f"the baseline {given!r}"))
+        return given
 
     def _environment(self, env: Any, what: str) -> Any:
         found = self.env if env is None else env
@@ -378,12 +392,3 @@ def _named(baselines: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
         count = sum(key.partition(" #")[0] == name for key in found)
         found[f"{name} #{count + 1}" if count else name] = one
     return found
-
-
-def _start(given: Any) -> Any:
-    """A baseline as ``ig_core.attribute`` takes it: arrays, as observations are, as tensors."""
-    if isinstance(given, list):
-        return [_start(one) for one in given]
-    if isinstance(given, Mapping):
-        return {key: _start(value) for key, value in given.items()}
-    return torch.as_tensor(given) if isinstance(given, np.ndarray) else given

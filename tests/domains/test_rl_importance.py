@@ -202,8 +202,7 @@ def test_states_that_failed_are_left_out_and_counted():
 def test_agreement_is_the_mean_of_every_states_own():
     model = dqn()
     agent = ig_rl.wrap(model, states=STATES)
-    found = agent.baseline_agreement(STATES[:8])
-    assert found.names == ["visited-mean", "zeros"]
+    found = agent.baseline_agreement(STATES[:8], ["visited-mean", "zeros"])
     own = [
         ig.BaselineAgreement().find(
             [ig.attribute(model, s, states=STATES, baseline=b) for b in found.names]
@@ -215,6 +214,14 @@ def test_agreement_is_the_mean_of_every_states_own():
         np.testing.assert_allclose(getattr(found, name), expected, atol=1e-12)
     tops = [len({int(np.abs(row).argmax()) for row in one.scores}) == 1 for one in own]
     assert found.same_top[0, 1] == np.mean(tops)
+
+
+def test_the_baselines_of_visited_states_are_compared_by_default():
+    found = ig_rl.wrap(dqn(), states=STATES).baseline_agreement(most_states=4)
+    names = ["visited-mean", "visited-median", "visited-states", "normalised-zero"]
+    assert found.names == names
+    assert len(found.table().rows) == 6
+    assert len(found.each) == 4
 
 
 def test_the_same_baseline_agrees_with_itself_wholly():

@@ -320,3 +320,51 @@ def test_attributions_of_different_questions_make_no_timeline():
         find([tensors], actions=[0], rewards=[0])
     with pytest.raises(ig.InputError, match="at least one attribution"):
         find([], actions=[], rewards=[])
+
+
+# -- pixels -----------------------------------------------------------------------------------
+
+
+class Dot(gymnasium.Env):
+    """A screen of 6 x 5 pixels with one bright dot, which moves down."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (1, 6, 5), np.uint8)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def state(self):
+        screen = np.zeros((1, 6, 5), np.uint8)
+        screen[0, self.at, 2] = 255
+        return screen
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at = 0
+        return self.state(), {}
+
+    def step(self, action):
+        self.at += 1
+        return self.state(), 1.0, self.at == 5, False, {}
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    model = DQN(
+        "MlpPolicy", Dot(), policy_kwargs={"net_arch": [8]}, buffer_size=10, seed=0, device="cpu"
+    )
+    return ig_rl.wrap(model, Dot()).explain_episode(baseline="zeros")
+
+
+def test_pixels_are_features_whose_shape_is_known(pixels):
+    assert tuple(pixels.image) == (1, 6, 5)
+    assert pixels.scores.shape == pixels.values.shape == (5, 30)
+    assert pixels.values.argmax(1).tolist() == [5 * t + 2 for t in range(5)]
+    moved = pixels.scores != 0
+    assert moved.sum(1).tolist() == [1] * 5  # nothing but the dot differs from black
+    assert all(moved[t, 5 * t + 2] for t in range(5))
+
+
+def test_an_episode_of_pixels_is_a_video_and_a_page(pixels, tmp_path):
+    imageio = pytest.importorskip("imageio")
+    written = pixels.video(tmp_path / "dot.gif", fps=5)
+    assert len(imageio.mimread(written)) == 5
+    assert "frames of the episode" in pixels.to_html()

@@ -72,6 +72,7 @@ def test_an_array_is_a_baseline():
     there = np.full(4, 0.25, np.float32)
     own = ig_rl.wrap(model, states=STATES).explain(STATE, baseline=there)
     assert own.values.equal(ig.attribute(model, STATE, baseline=torch.tensor(there)).values)
+    assert own.provenance["baseline"] == "given-state"
     mean = ig_rl.wrap(model, states=STATES).explain(STATE, baseline=[there, "zeros"])
     zero = ig_rl.wrap(model).explain(STATE, baseline="zeros")
     torch.testing.assert_close(mean.values, (own.values + zero.values) / 2, atol=1e-6, rtol=0)
@@ -88,6 +89,33 @@ def test_faithfulness_is_that_of_the_wrapped_agent():
     assert own.to_dict() == same.to_dict()
     with pytest.raises(ig.InputError, match="faithfulness needs an environment"):
         ig_rl.wrap(model).faithfulness()
+
+
+def test_reset_states_are_those_of_the_wrapped_environment():
+    model, env = dqn(), gymnasium.make("CartPole-v1")
+    own = ig_rl.wrap(model, env, states=STATES).explain(STATE, baseline="reset-state")
+    starts = [torch.tensor(env.reset(seed=seed)[0]) for seed in range(8)]
+    same = ig.attribute(model, STATE, baseline=starts)
+    torch.testing.assert_close(own.values, same.values, atol=1e-7, rtol=0)
+    with pytest.raises(ig.InputError, match="'reset-state' needs an environment: pass env="):
+        ig_rl.wrap(model, states=STATES).explain(STATE, baseline="reset-state")
+
+
+def test_a_start_is_raw_where_observations_are():
+    env = VecNormalize(DummyVecEnv([lambda: gymnasium.make("CartPole-v1")]))
+    env.obs_rms.mean, env.obs_rms.var = np.full(4, 0.5), np.full(4, 4.0)
+    agent = ig_rl.wrap(ppo(env), env, states=STATES)
+    there = agent.explain(STATE, "value", baseline=np.full(4, 0.5, np.float32))
+    zero = agent.explain(STATE, "value", baseline="normalised-zero")
+    torch.testing.assert_close(there.values, zero.values, atol=1e-6, rtol=0)
+
+
+def test_a_timeline_may_start_at_each_steps_own_point():
+    agent = ig_rl.wrap(dqn(), gymnasium.make("CartPole-v1"), states=STATES, dtype="float64")
+    found = agent.explain_episode(baseline=lambda example: example.inputs["observation"] * 0.5)
+    assert len(np.unique(found.base)) == len(found)
+    np.testing.assert_allclose(found.scores.sum(1), found.outputs - found.base, atol=1e-4)
+    assert f"where F is {found.base.min():.4g} to {found.base.max():.4g}" in found.to_text()
 
 
 # -- where visited states are from ------------------------------------------------------------

@@ -23,6 +23,7 @@ from ig_rl.cases import cost_to_go
 ROWS = 5
 OBSERVATIONS = {
     "box": Box(-2, 2, (4,)),
+    "image": Box(0, 255, (1, 36, 36), np.uint8),
     "dict": Dict({"speed": Box(-2, 2, (3,)), "gear": Discrete(3), "view": Box(0, 255, (2, 2))}),
 }
 ACTIONS = {
@@ -53,8 +54,8 @@ def model_of(algorithm, observations="box", actions=None, *, smooth=False, **opt
     family = getattr(stable_baselines3, algorithm, None) or getattr(sb3_contrib, algorithm)
     actions = actions or ("box" if algorithm in CRITICS else "discrete")
     policy = {"Recurrent": "MlpLstmPolicy"}.get(algorithm[:9], "MlpPolicy")
-    if observations == "dict":
-        policy = policy.replace("Mlp", "MultiInput")
+    prefix = {"dict": "MultiInput", "image": "Cnn"}.get(observations, "Mlp")
+    policy = policy.replace("Mlp", prefix)
     kwargs = {"net_arch": [16, 16], "activation_fn": nn.Tanh if smooth else nn.ReLU}
     kwargs |= options.pop("policy_kwargs", {})
     if algorithm in ("PPO", "A2C", "TRPO", "MaskablePPO", "RecurrentPPO"):
@@ -168,7 +169,12 @@ def test_only_quantile_agents_have_quantiles():
 
 @pytest.mark.parametrize(
     ("algorithm", "observations"),
-    [(one, kind) for one in CRITICS for kind in OBSERVATIONS if (one, kind) != ("CrossQ", "dict")],
+    [
+        (one, kind)
+        for one in CRITICS
+        for kind in ("box", "dict")
+        if (one, kind) != ("CrossQ", "dict")
+    ],
 )
 def test_critics_are_the_agent_s_own(algorithm, observations):
     model = model_of(algorithm, observations)
@@ -195,9 +201,12 @@ def test_critics_are_the_agent_s_own(algorithm, observations):
     assert (agent.count, agent.size, agent.default) == (0, 2, "q")
 
 
-@pytest.mark.parametrize("algorithm", CRITICS)
-def test_an_element_of_the_action_is_what_predict_gives(algorithm):
-    model = model_of(algorithm)
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [*((one, {}) for one in CRITICS), ("SAC", {"use_sde": True}), ("TQC", {"use_sde": True})],
+)
+def test_an_element_of_the_action_is_what_predict_gives(algorithm, options):
+    model = model_of(algorithm, **options)
     agent, point = agent_of(model), point_of(model)
     with torch.no_grad():
         found = agent.numbers("action", point)
@@ -669,7 +678,6 @@ def test_functions_play_and_are_explained_like_any_agent():
 def test_observations_are_received_as_stable_baselines_gives_them(space, doubled):
     doubled.undo()
     spaces = OBSERVATIONS | {
-        "image": Box(0, 255, (1, 36, 36), np.uint8),
         "several": Dict({"a": MultiDiscrete([2, 3]), "b": MultiBinary(2), "c": Discrete(4)}),
     }
     where = spaces[space]
@@ -746,7 +754,7 @@ PIECEWISE_LINEAR = {"gap", "q", "advantage", "quantile:0.1", "logit", "q1", "q2"
 
 @pytest.mark.parametrize(
     ("algorithm", "observations"),
-    [(one, kind) for one in EVERY for kind in OBSERVATIONS if (one, kind) != ("CrossQ", "dict")],
+    [(one, kind) for one in EVERY for kind in ("box", "dict") if (one, kind) != ("CrossQ", "dict")],
 )
 def test_the_domain_explains_every_quantity_in_float64(algorithm, observations, doubled):
     doubled.undo()
@@ -777,6 +785,29 @@ def test_the_domain_explains_every_quantity_in_float64(algorithm, observations, 
     for name, value in before.items():
         assert after[name].dtype == value.dtype
         assert after[name].nan_to_num().equal(value.nan_to_num())
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize("algorithm", ["DQN", "QRDQN", "PPO", "SAC", "TD3", "RecurrentPPO"])
+def test_images_go_through_the_agent_s_own_networks(algorithm, normalised):
+    kwargs = {"normalize_images": normalised}
+    model = model_of(algorithm, "image", policy_kwargs=kwargs)
+    agent, raw = agent_of(model), raw_of(model)
+    rounded = preprocess_obs(raw, model.observation_space, normalize_images=normalised).double()
+    point = Point(rounded)
+    same(agent.preprocessed(raw), rounded, 1e-7)
+    with torch.no_grad():
+        if algorithm == "PPO":
+            own = model.policy.predict_values(raw)[:, 0]
+        elif algorithm == "RecurrentPPO":
+            zeros = torch.zeros(1, ROWS, 256).double()
+            own = model.policy.predict_values(raw, (zeros, zeros), torch.zeros(ROWS))[:, 0]
+        elif agent.size:
+            own = torch.cat(model.critic(raw, agent.chosen(point)), dim=1).amin(1)
+        else:
+            network = model.q_net if algorithm == "DQN" else model.policy.quantile_net
+            own = network(raw).reshape(ROWS, -1, 3).mean(1).amax(1)
+        same(agent.numbers("value", point), own)
 
 
 @pytest.mark.parametrize("algorithm", EVERY)

@@ -118,9 +118,10 @@ class Choices:
         left = [a for a in range(self.count) if a not in besides]
         if not left:
             raise TargetError("a gap needs two actions; this agent has one")
-        best = left[int(scores[left].argmax())]
-        close = TIE_ULPS * torch.finfo(scores.dtype).eps * float(scores.abs().max())
-        tied = [a for a in left if a != best and float(scores[best] - scores[a]) <= close]
+        each = scores.tolist()
+        best = max(left, key=each.__getitem__)
+        close = TIE_ULPS * torch.finfo(scores.dtype).eps * max(map(abs, each))
+        tied = [a for a in left if a != best and each[best] - each[a] <= close]
         if tied:
             others = ", ".join(self.names[a] for a in tied)
             ties.append(f"{role} is {self.names[best]}, tied with {others}")

@@ -21,9 +21,8 @@ from ig_core import (
     Rows,
     Stack,
     Units,
-    UnknownNameError,
 )
-from ig_rl import features, view
+from ig_rl import features, options, view
 from ig_rl.agents import Agent, Point, agent_of
 from ig_rl.choices import RUNNER_UP, Choices, actions_at, asked
 from ig_rl.grid import regrouped
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
 STATE = "state"
 MOST_STATES = 4
 """Tensors that a recurrent policy carries: hidden and cell states of actor and critic."""
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class AgentDomain(Domain):
@@ -102,20 +99,27 @@ class AgentDomain(Domain):
         dtype: str | torch.dtype | None = None,
     ) -> None:
         super().__init__(model)
-        self.agent = _converted(agent_of(model), dtype)
-        self.explain = _explained(explain, self.agent, model)
+        self.agent = options.converted(agent_of(model), dtype)
+        self.explain = options.explained(explain, self.agent, model)
         normalisation = Normalisation.of(vecnormalize, model)
         around = features.surroundings_of(model, raw=normalisation is not None)
         self.observations = Observations(
             self.agent,
-            frames=around.frames if frames is None else _frames(frames),
+            frames=around.frames if frames is None else options.counted(frames),
             leading=around.leading and frames in (None, around.frames),
             normalisation=normalisation,
         )
         self.moves_action = ACTION in self.agent.moves(self.explain)
         self.needs_action = self.agent.needs_action(self.explain)
         self.action, self.state, self.unrolled = action, state, unrolled
-        self._check_options()
+        options.check(
+            self.agent,
+            self.explain,
+            action=action,
+            state=state,
+            unrolled=unrolled,
+            stacked=any(part.grid.frames > 1 for part in self.observations.parts.values()),
+        )
         self.layouts = {name: Pad() if unrolled else Stack() for name in self.observations.parts}
         self.layouts |= {ACTION: Stack()}
         self.layouts |= {f"{STATE}{i}": Stack() for i in range(MOST_STATES)}
@@ -206,11 +210,8 @@ class AgentDomain(Domain):
         """The results, with what was clipped and what the starts are."""
         done, told = [], []
         for example, starts, result in zip(task.examples, task.starts, results, strict=True):
-            names = self.naming.by_input(example.display["names"], example.inputs)
-            here = self.observations.clipped(example.inputs, names)
-            ends = [self.observations.clipped(start, names) for start in starts]
-            there = sorted({name for clipped in ends for name in clipped} - set(here))
-            notes = [note for start in starts[:1] for note in self.observations.remarks(start)]
+            here, there = self.naming.clipped(example, starts)
+            notes = self.observations.remarks(starts[0]) if starts else []
             display = {**result.display, "clipped": [*here, *there], "notes": notes}
             told += [*here, *there]
             limit = f"clip_obs cuts off {', '.join([*here, *there])}" if here or there else ""
@@ -309,47 +310,6 @@ class AgentDomain(Domain):
                 with asked():
                     found[ACTION] = torch.cat([self.agent.chosen(point) for point in points])
         return found["scores"], found[ACTION]
-
-    def _check_options(self) -> None:
-        """That options which belong to some agents only were given to these.
-
-        Raises:
-            InputError: they were not.
-        """
-        whose = f"{type(self.model).__name__} with explain={self.explain!r}"
-        if self.action is not None and not self.needs_action:
-            raise InputError(f"action= belongs to values of a given action; {whose} takes none")
-        if self.unrolled and not self.agent.recurrent:
-            raise InputError(f"unrolled= belongs to recurrent policies (got {whose})")
-        if self.unrolled and self.state is not None:
-            raise InputError("an unrolled episode starts with an empty memory: leave state= out")
-        if self.unrolled and any(p.grid.frames > 1 for p in self.observations.parts.values()):
-            raise InputError("unrolled= and stacked frames do not go together")
-
-
-def _converted(agent: Agent, dtype: Any) -> Agent:
-    """The agent, or one with a copy of the policy that computes in another dtype."""
-    if dtype is None:
-        return agent
-    wanted = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if not isinstance(wanted, torch.dtype) or wanted not in DTYPES.values():
-        raise InputError(f"dtype is one of {', '.join(DTYPES)} (got {dtype!r})")
-    return agent.converted(wanted)
-
-
-def _explained(explain: str | None, agent: Agent, model: Any) -> str:
-    wanted = agent.default if explain is None else explain
-    if not isinstance(wanted, str) or not agent.knows(wanted):
-        raise UnknownNameError(f"quantity of {type(model).__name__}", str(wanted), agent.explains)
-    return wanted
-
-
-def _frames(frames: Any) -> int:
-    if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
-        raise InputError(
-            f"frames is how many observations are stacked, at least 1 (got {frames!r})"
-        )
-    return frames
 
 
 def _target(actions: tuple[int, ...]) -> int | tuple[int, ...] | None:

@@ -122,12 +122,11 @@ class Normalisation:
         z = (raw - mean) / np.sqrt(var + self.epsilon)
         return np.clip(z, -self.clip, self.clip).astype(np.float32)
 
-    def raw(self, key: str, z: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
-        """What was normalised to z."""
-        if key not in self.keys:
-            return z
-        mean, var = self._of(key)
-        return z * np.sqrt(var + self.epsilon) + mean
+    def normalize_obs(self, observation: Any) -> Any:
+        """One observation or a batch of them, as ``VecNormalize.normalize_obs`` does it."""
+        if isinstance(observation, Mapping):
+            return {key: self.normalised(key, value) for key, value in observation.items()}
+        return self.normalised("", observation)
 
     def bites(self, key: str, z: Float[Tensor, ...]) -> Bool[Tensor, ...]:
         """Where z was cut off."""

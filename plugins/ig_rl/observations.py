@@ -86,13 +86,19 @@ class Part:
                 )
         elif self.binary and not bool(((batch == 0) | (batch == 1)).all()):
             raise InputError(f"{whose} in {self.space} holds zeros and ones (got others)")
-        elif self.grid.kind == "pixel" and self.space.dtype == np.uint8:
+        elif self.whole:
             values = batch.double()
             if not bool(((values >= 0) & (values <= 255) & (values == values.round())).all()):
                 raise InputError(
-                    f"{whose} is an image of whole numbers from 0 to 255, which is divided by 255 "
-                    f"here (got {batch.dtype} from {values.min():g} to {values.max():g})"
+                    f"{whose} is an image of whole numbers from 0 to 255, as the environment gives "
+                    f"it: dividing by 255 is done here (got {batch.dtype} from {values.min():g} to "
+                    f"{values.max():g})"
                 )
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is an image of whole numbers, from 0 to 255."""
+        return self.grid.kind == "pixel" and self.space.dtype == np.uint8
 
     @property
     def binary(self) -> bool:
@@ -228,19 +234,22 @@ class Observations:
                 told.append(f"the start of {part.grid.name} is {what}")
         return told
 
-    def picture(self, z: Mapping[str, Tensor]) -> dict[str, Any] | None:
-        """The last frame of the first image of an observation, in 0 to 1, as JSON holds it."""
+    def picture(self, raw: Mapping[str, Tensor]) -> dict[str, Any] | None:
+        """The last frame of the first image of an observation, in 0 to 1, as JSON holds it.
+
+        ``first`` is the first of its units.
+        """
         first = 0
         for name, part in self.parts.items():
             grid = part.grid
             if grid.kind == "pixel" and grid.count <= MOST_PIXELS:
-                channels = z[name].detach().double().cpu().movedim(grid.axis, 0)
-                last = channels[-(len(channels) // grid.frames) :].mean(0).clamp(0, 1)
+                channels = raw[name].double().movedim(grid.axis, 0)
+                last = channels[-(len(channels) // grid.frames) :].mean(0)
                 return {
                     "shape": list(grid.one),
                     "frames": grid.frames,
                     "first": first,
-                    "pixels": last.tolist(),
+                    "pixels": (last / (255 if part.whole else 1)).clamp(0, 1).tolist(),
                 }
             first += grid.units
         return None

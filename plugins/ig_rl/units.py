@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from ig_core import Units
+from ig_core import Example, Units
 from ig_rl import features
 from ig_rl.grid import Grid
 from ig_rl.observations import Observations
@@ -63,21 +63,34 @@ class Naming:
         display: dict[str, Any] = {
             "names": named.bare,
             "values": values,
-            "grids": [grid.told() for grid in named.grids],
+            "grids": named.told,
         }
-        picture = None if among.unrolled else self.observations.picture(among.inputs(place))
+        raw = {} if among.unrolled else {n: value[place] for n, value in among.raw.items()}
+        picture = self.observations.picture(raw) if raw else None
         if picture is not None:
             display["image"] = picture
         return Units(tuple(labels), named.index, kind=KIND), display
 
-    def by_input(
+    def clipped(
+        self, example: Example, starts: Sequence[Mapping[str, Tensor]]
+    ) -> tuple[list[str], list[str]]:
+        """The units that the normalisation cut off at an observation, and those only at a start."""
+        if self.observations.normalisation is None:
+            return [], []
+        names = self._by_input(example.display["names"], example.inputs)
+        here = self.observations.clipped(example.inputs, names)
+        ends = [self.observations.clipped(start, names) for start in starts]
+        return here, sorted({name for clipped in ends for name in clipped} - set(here))
+
+    def _by_input(
         self, names: Sequence[str], inputs: Mapping[str, Tensor]
     ) -> dict[str, Sequence[str]]:
         """The names of a result's units by the name of the input."""
         found, first = {}, 0
+        unrolled = len(names) != len(self.names)
         for grid in self._named(0).grids:
-            steps = len(inputs[grid.name]) if len(names) != len(self.names) else 0
-            count = replace(grid, steps=steps if grid.kind != "action" else 0).units
+            steps = len(inputs[grid.name]) if unrolled and grid.kind != "action" else 0
+            count = replace(grid, steps=steps).units
             found[grid.name] = names[first : first + count]
             first += count
         return found
@@ -99,6 +112,7 @@ class _Named:
     def __init__(self, grids: Sequence[Grid], names: Sequence[Sequence[str]]) -> None:
         self.grids = grids
         self.names = names
+        self.told = [grid.told() for grid in grids]
         self.bare = [features.bare(name) for own in names for name in own]
         self.index: dict[str, Tensor] = {}
         first = 0

@@ -208,7 +208,7 @@ def test_an_image_of_another_order_is_refused_with_both_shapes():
 
 
 def test_an_image_that_was_divided_already_is_refused():
-    with pytest.raises(ig.InputError, match="whole numbers from 0 to 255, which is divided by 255"):
+    with pytest.raises(ig.InputError, match="whole numbers from 0 to 255, as the env"):
         ig.attribute(colour(), np.full((40, 36, 3), 0.5, np.float32))
 
 
@@ -433,6 +433,16 @@ def test_statistics_by_key_normalise_these_keys_only():
         AgentDomain(model, vecnormalize=ig_rl.Normalisation({"c": np.zeros(2)}, {"c": np.ones(2)}))
 
 
+def test_statistics_normalise_as_the_wrapper_does():
+    env = normalised_cartpole(clip_obs=1.5)
+    own = ig_rl.Normalisation(env.obs_rms.mean, env.obs_rms.var, clip=1.5)
+    assert np.array_equal(own.normalize_obs(RAW), env.normalize_obs(RAW))
+    by = ig_rl.Normalisation({"a": np.ones(4)}, {"a": np.full(4, 0.25)}, clip=100.0, epsilon=0.0)
+    found = by.normalize_obs({"a": RAW, "b": RAW})
+    assert np.array_equal(found["a"], (RAW - 1) * 2)
+    assert found["b"] is RAW
+
+
 def test_statistics_of_another_space_are_refused_with_both_shapes():
     with pytest.raises(ig.InputError, match=r"of shape \(4,\); this agent observes \(5,\)"):
         AgentDomain(model_on("vector"), vecnormalize=normalised_cartpole())
@@ -634,6 +644,24 @@ def test_a_policy_alone_is_a_model():
     whole = ig.attribute(model, observation)
     alone = ig.attribute(model.policy, observation, domain="rl")
     torch.testing.assert_close(whole.scores, alone.scores)
+
+
+def test_networks_of_plain_pytorch_are_explained_in_any_space():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    functions = ig_rl.Functions(net, observation_space=SPACES["vector"], actions=3)
+    [observation] = sampled(SPACES["vector"])
+    result = ig.attribute(functions, observation, target=(2, 0), domain="rl", **EXACT)
+    with torch.no_grad():
+        numbers = net(torch.tensor(observation))
+    assert result.at_input == pytest.approx(float(numbers[2] - numbers[0]), abs=1e-6)
+    assert abs(result.residual) <= 1e-12
+    assert result.display["agent"] == "Functions"
+
+    rooms = torch.nn.Linear(7, 2)
+    functions = ig_rl.Functions(rooms, observation_space=spaces.Discrete(7), actions=2)
+    result = ig.attribute(functions, 4, explain="q", target=1, domain="rl", **EXACT)
+    assert float(result.scores[0]) == pytest.approx(float(rooms.weight[1, 4]), abs=1e-6)
 
 
 def test_the_domain_tells_z_values_names_and_actions():

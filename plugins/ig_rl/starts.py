@@ -125,8 +125,9 @@ class Starts:
         normalised = self.observations.normalisation is not None
         if given.is_floating_point() and (not normalised or part.grid.kind == "category"):
             return given
-        steps = self.unrolled and given.dim() == len(part.shape) + 1
-        batch = given.detach().cpu() if steps else given.detach().cpu()[None]
+        array = part.read(given)
+        steps = self.unrolled and array.dim() == len(part.shape) + 1
+        batch = array if steps else array[None]
         if tuple(batch.shape[1:]) != part.shape:
             return given
         part.check(batch)

@@ -202,6 +202,31 @@ def test_channels_are_transposed_as_the_agent_does_and_summed():
     np.testing.assert_allclose(given.display["image"]["pixels"], expected, atol=1e-6)
 
 
+def test_a_screen_of_whole_numbers_is_a_start_as_the_environment_gives_it():
+    model, rng = colour(), np.random.default_rng(0)
+    here, there = (rng.integers(0, 256, (40, 36, 3), dtype=np.uint8) for _ in range(2))
+    options = {"explain": "value", "rule": "midpoint", "steps": 4, "tol": 0.5}
+    result = ig.attribute(model, here, baseline=torch.tensor(there), **options)
+    tensors, _ = model.policy.obs_to_tensor(there)
+    with torch.no_grad():
+        value = float(model.policy.predict_values(tensors))
+    assert result.at_baseline == pytest.approx(value, abs=1e-5)
+
+
+def test_saved_results_know_their_groupings(tmp_path):
+    model, [observation] = model_on("dict"), sampled(SPACES["dict"])
+    result = ig.attribute(model, observation, explain="q", target=0)
+    result.save(tmp_path / "result.ig")
+    for by in ("key", "feature", "pixel", "element"):
+        torch.testing.assert_close(
+            ig.load(tmp_path / "result.ig").by(by).scores, result.by(by).scores
+        )
+    with pytest.raises(ig.InputError, match="no frames; frames= says"):
+        result.by("frame")
+    with pytest.raises(ig.InputError, match=r"the units element, .*got 'keys'"):
+        result.by("keys")
+
+
 def test_an_image_of_another_order_is_refused_with_both_shapes():
     with pytest.raises(ig.InputError, match=r"\(3, 40, 36\), channels .*\(got \(36, 40, 3\)\)"):
         ig.attribute(colour(), np.zeros((36, 40, 3), np.uint8))

@@ -50,6 +50,8 @@ from ig_core.report.figure import new as new_figure
 from ig_core.report.figure import saved as saved_figure
 from ig_core.report.figure import words as figure_words
 from ig_core.report.html import heat, page, templates
+from ig_core.report.plain import number as plain_number
+from ig_core.report.plain import numbers as plain_numbers
 from ig_core.report.table import Table
 from ig_core.report.text import clean, shortened, signed
 from ig_core.results import Integral
@@ -70,5 +72,6 @@ __all__ = [
     "Selector", "Site", "Stack", "StorageError", "Straight", "Table", "Target", "TargetError",
     "Task", "Units", "UnknownNameError", "Zeros", "attribute", "clean", "embedded_figure",
     "figure_words", "heat", "hookimpl", "load", "made_once", "new_figure", "page", "pick",
-    "plugins", "prepare", "saved_figure", "shortened", "signed", "templates",
+    "plain_number", "plain_numbers", "plugins", "prepare", "saved_figure", "shortened", "signed",
+    "templates",
 ]  # fmt: skip

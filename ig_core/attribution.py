@@ -21,6 +21,7 @@ from ig_core.files import whole
 from ig_core.quadrature import Status
 from ig_core.report import figure, html, text
 from ig_core.report.card import Card
+from ig_core.report.plain import number, numbers
 
 ADVICE: Mapping[Status, str] = {
     "converged": "the estimated error and the residual are within the tolerance",
@@ -155,18 +156,18 @@ class Attribution:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the element values, as JSON values (NaN and infinity become None)."""
-        numbers = ("at_input", "at_baseline", "delta", "residual", "error")
+        told = ("at_input", "at_baseline", "delta", "residual", "error")
         return {
             "format": _FORMAT,
-            **{name: _plain(getattr(self, name)) for name in numbers},
+            **{name: number(getattr(self, name)) for name in told},
             "status": self.status,
             "reason": self.reason,
             "evaluations": self.evaluations,
             "kind": self.units.kind,
             "labels": list(self.units.labels),
-            "scores": [_plain(s) for s in self.scores.tolist()],
-            "uncertainty": _plain_list(self.uncertainty),
-            "spread": _plain_list(self.spread),
+            "scores": numbers(self.scores),
+            "uncertainty": numbers(self.uncertainty),
+            "spread": numbers(self.spread),
             "worst": [
                 {**vars(panel), "units": [list(unit) for unit in panel.units]}
                 for panel in self.worst
@@ -299,10 +300,6 @@ class Attribution:
         )
 
 
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
@@ -344,7 +341,3 @@ def _restored(
     values = {n: tensors[f"value/{n}"] for n in record["names"]}
     # An example refuses units that do not fit its inputs.
     return values, Example(values, units=Units(tuple(labels), index, record["kind"])).parts
-
-
-def _plain_list(values: Tensor | None) -> list[float | None] | None:
-    return None if values is None else [_plain(v) for v in values.tolist()]

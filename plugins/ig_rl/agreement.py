@@ -12,8 +12,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ig_core import Agreement, Attribution, BaselineAgreement, InputError, Table, page
-from ig_rl import plain
+from ig_core import (
+    Agreement,
+    Attribution,
+    BaselineAgreement,
+    InputError,
+    Table,
+    page,
+    plain_numbers,
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -84,7 +91,7 @@ class StateAgreement:
             "names": list(self.names),
             "features": list(self.each[0].labels),
             "states": len(self.each),
-            **{name: plain.numbers(getattr(self, name)) for name in arrays},
+            **{name: plain_numbers(getattr(self, name)) for name in arrays},
             "quantity": self.quantity,
             "agent": self.agent,
             "left_out": self.left_out,

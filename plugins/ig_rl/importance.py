@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ig_core import InputError, Table, page
-from ig_rl import plain, view
+from ig_core import InputError, Table, page, plain_number, plain_numbers
+from ig_rl import view
 
 LEVEL = 0.95
 """Of the intervals."""
@@ -40,8 +40,8 @@ class Strength:
         """Everything as JSON values; NaN becomes None."""
         return {
             "count": self.count,
-            **{name: plain.numbers(getattr(self, name)) for name in MEASURES},
-            "intervals": {name: plain.numbers(ends) for name, ends in self.intervals.items()},
+            **{name: plain_numbers(getattr(self, name)) for name in MEASURES},
+            "intervals": {name: plain_numbers(ends) for name, ends in self.intervals.items()},
         }
 
 
@@ -129,14 +129,14 @@ class Importance:
         """Everything as JSON values; NaN becomes None."""
         return {
             "names": list(self.names),
-            "scores": plain.numbers(self.scores),
-            "values": plain.numbers(self.values),
+            "scores": plain_numbers(self.scores),
+            "values": plain_numbers(self.values),
             "overall": self.overall.to_dict(),
             "per_action": {name: part.to_dict() for name, part in self.per_action.items()},
             "quantity": self.quantity,
             "baseline": self.baseline,
             "agent": self.agent,
-            "residual": plain.number(self.residual),
+            "residual": plain_number(self.residual),
             "left_out": self.left_out,
             "image": list(self.image),
             "notes": list(self.notes),

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from ig_core import InputError, Table, page
-from ig_rl import plain, view
+from ig_core import InputError, Table, page, plain_number, plain_numbers
+from ig_rl import view
 
 MOST_FEATURES = 8
 """Features that a text names; the tables hold all of them."""
@@ -141,10 +141,10 @@ class Timeline:
         lists = ("names", "action_names", "statuses", "pair", "ties", "image", "notes")
         words = ("explain", "quantity", "baseline", "agent", "seed")
         return {
-            **{name: plain.numbers(getattr(self, name)) for name in arrays},
+            **{name: plain_numbers(getattr(self, name)) for name in arrays},
             **{name: list(getattr(self, name)) for name in lists},
             **{name: getattr(self, name) for name in words},
-            **{n: plain.number(getattr(self, n)) for n in ("total", "residual", "sign_flips")},
+            **{n: plain_number(getattr(self, n)) for n in ("total", "residual", "sign_flips")},
         }
 
     def to_text(self) -> str:

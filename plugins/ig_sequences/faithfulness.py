@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import ig_core as ig
-from ig_core import Attribution, InputError, Method, Table, page
-from ig_sequences import plain, removal, view
+from ig_core import Attribution, InputError, Method, Table, page, plain_number, plain_numbers
+from ig_sequences import removal, view
 from ig_sequences.margins import batch_of, domain_of, margins_of
 from ig_sequences.needed import scipy
 
@@ -158,14 +158,14 @@ class Faithfulness:
             "explained": self.explained,
             "sequences": int(self._used.sum()),
             "parts": list(self.parts),
-            "agreement": plain.numbers(self.agreement),
+            "agreement": plain_numbers(self.agreement),
             "rows": [
                 {
                     "ranking": row.ranking,
                     "removed": row.removed,
-                    "drops": plain.numbers(row.drops),
-                    "errors": plain.numbers(row.errors),
-                    "evaluations": plain.number(row.evaluations),
+                    "drops": plain_numbers(row.drops),
+                    "errors": plain_numbers(row.errors),
+                    "evaluations": plain_number(row.evaluations),
                 }
                 for row in self.rows
             ],

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import nn
 
-from ig_core import IGError, InputError, Table, page
-from ig_sequences import plain, view
+from ig_core import IGError, InputError, Table, page, plain_numbers
+from ig_sequences import view
 from ig_sequences.decay import Decay, attribution_decay
 from ig_sequences.decay.result import NUMBERS
 
@@ -66,9 +66,9 @@ class Sweep:
         return {
             "parameter": self.parameter,
             "measure": self.measure,
-            "values": plain.numbers(self.values),
-            "measured": plain.numbers(self.measured),
-            "theory": None if self.theory is None else plain.numbers(self.theory),
+            "values": plain_numbers(self.values),
+            "measured": plain_numbers(self.measured),
+            "theory": None if self.theory is None else plain_numbers(self.theory),
             "errors": list(self.errors),
             "decays": [None if decay is None else decay.to_dict() for decay in self.decays],
         }

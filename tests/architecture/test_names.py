@@ -26,7 +26,8 @@ PUBLIC = [
     "Selector", "Site", "Stack", "StorageError", "Straight", "Table", "Target", "TargetError",
     "Task", "Units", "UnknownNameError", "Zeros", "attribute", "clean", "embedded_figure",
     "figure_words", "heat", "hookimpl", "load", "made_once", "new_figure", "page", "pick",
-    "plugins", "prepare", "saved_figure", "shortened", "signed", "templates",
+    "plain_number", "plain_numbers", "plugins", "prepare", "saved_figure", "shortened", "signed",
+    "templates",
 ]  # fmt: skip
 
 TESTING = ["TOYS", "Check", "ConformanceError", "NotApplicable", "Subject", "Toy", "checks"]

@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ig_core import Example, InputError, Table
-from ig_rl import plain
+from ig_core import Example, InputError, Table, plain_numbers
 from ig_rl.checks.copies import copied
 from ig_rl.checks.interval import Estimate, estimate
 from ig_rl.checks.judged import asked, batch_of, unit_names
@@ -83,9 +82,9 @@ class Freezing:
         return {
             "names": list(self.names),
             "seeds": list(self.seeds),
-            "intact": plain.numbers(self.intact),
-            "returns": plain.numbers(self.returns),
-            "importance": {name: plain.numbers(own) for name, own in self.importance.items()},
+            "intact": plain_numbers(self.intact),
+            "returns": plain_numbers(self.returns),
+            "importance": {name: plain_numbers(own) for name, own in self.importance.items()},
             "notes": list(self.notes),
         }
 

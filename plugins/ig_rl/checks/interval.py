@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ig_core import InputError
-from ig_rl import plain
+from ig_core import InputError, plain_number
 
 RESAMPLES = 2000
 
@@ -30,7 +29,7 @@ class Estimate:
     def to_dict(self) -> dict[str, float | None]:
         """As JSON values; NaN becomes None."""
         given = {"mean": self.mean, "low": self.low, "high": self.high}
-        return {name: plain.number(value) for name, value in given.items()}
+        return {name: plain_number(value) for name, value in given.items()}
 
 
 def estimate(

@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import ig_core as ig
-from ig_core import Example, InputError, Table
-from ig_rl import plain
+from ig_core import Example, InputError, Table, plain_numbers
 from ig_rl.checks.copies import Layer, copied, layers
 from ig_rl.checks.judged import asked, batch_of, explained, scores_of, unit_names
 
@@ -60,8 +59,8 @@ class Planted:
             "states": self.states,
             "exact": self.exact,
             "names": list(self.names),
-            "dead": plain.numbers(self.dead),
-            "alive": plain.numbers(self.alive),
+            "dead": plain_numbers(self.dead),
+            "alive": plain_numbers(self.alive),
         }
 
 

@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import nn
 
 import ig_core as ig
-from ig_core import InputError, Table
-from ig_rl import plain
+from ig_core import InputError, Table, plain_numbers
 from ig_rl.checks.copies import copied, layers
 from ig_rl.checks.interval import Estimate, estimate
 from ig_rl.checks.judged import asked, batch_of, explained, scores_of
@@ -66,8 +65,8 @@ class Randomised:
         return {
             "quantity": self.quantity,
             "layers": list(self.layers),
-            "signed": plain.numbers(self.signed),
-            "magnitude": plain.numbers(self.magnitude),
+            "signed": plain_numbers(self.signed),
+            "magnitude": plain_numbers(self.magnitude),
         }
 
 

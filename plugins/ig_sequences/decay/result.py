@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from ig_core import Table, page
-from ig_sequences import plain, view
+from ig_core import Table, page, plain_number, plain_numbers
+from ig_sequences import view
 from ig_sequences.decay.fits import Fit
 from ig_sequences.decay.interval import FEWEST_SEQUENCES
 from ig_sequences.decay.profile import Lags, Unit
@@ -151,27 +151,27 @@ class Decay:
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values; NaN and infinity become None."""
         return {
-            **{name: plain.number(getattr(self, name)) for name in NUMBERS},
-            "interval": plain.numbers(self.interval),
+            **{name: plain_number(getattr(self, name)) for name in NUMBERS},
+            "interval": plain_numbers(self.interval),
             "status": self.status,
             "reason": self.reason,
             "notes": list(self.notes),
             "unit": self.unit,
             "window": list(self.window),
-            "lags": plain.numbers(self.lags),
-            "profile": plain.numbers(self.profile),
+            "lags": plain_numbers(self.lags),
+            "profile": plain_numbers(self.profile),
             "count": self.count.tolist(),
-            "geometric": plain.numbers(self.geometric),
-            "quartiles": [plain.numbers(one) for one in self.quartiles],
-            "sensitivity": plain.numbers(self.sensitivity),
-            "jacobian": None if self.jacobian is None else plain.numbers(self.jacobian),
+            "geometric": plain_numbers(self.geometric),
+            "quartiles": [plain_numbers(one) for one in self.quartiles],
+            "sensitivity": plain_numbers(self.sensitivity),
+            "jacobian": None if self.jacobian is None else plain_numbers(self.jacobian),
             "fits": {
                 name: {
-                    "parameters": {n: plain.number(value) for n, value in fit.parameters.items()},
-                    "half_life": plain.number(fit.half_life),
-                    "aicc": plain.number(fit.aicc),
-                    "r2": plain.number(fit.r2),
-                    "bow": plain.number(fit.bow),
+                    "parameters": {n: plain_number(value) for n, value in fit.parameters.items()},
+                    "half_life": plain_number(fit.half_life),
+                    "aicc": plain_number(fit.aicc),
+                    "r2": plain_number(fit.r2),
+                    "bow": plain_number(fit.bow),
                 }
                 for name, fit in self.fits.items()
             },

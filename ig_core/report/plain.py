@@ -18,11 +18,13 @@ def number(value: float) -> float | None:
 
 
 def numbers(values: Any) -> Any:
-    """Nested lists of an array's numbers likewise.
+    """Nested lists of an array's numbers likewise; None where there is no array.
 
-    >>> numbers(np.array([[1.0, np.inf], [2.0, 3.0]]))
+    >>> numbers([[1.0, math.inf], [2.0, 3.0]])
     [[1.0, None], [2.0, 3.0]]
     """
+    if values is None:
+        return None
     array = np.asarray(values)
     if array.dtype.kind in "biu" or bool(np.isfinite(array).all()):
         return array.tolist()

@@ -5,6 +5,16 @@ from __future__ import annotations
 from ig_core import Analysis, Baseline, BenchmarkCase, Domain, Metric, hookimpl
 from ig_rl.agents import Functions
 from ig_rl.agreement import StateAgreement
+from ig_rl.baselines import (
+    BASELINES,
+    DecisionBoundary,
+    GivenState,
+    NormalisedZero,
+    ResetState,
+    VisitedMean,
+    VisitedMedian,
+    VisitedStates,
+)
 from ig_rl.checks import (
     Faithfulness,
     deletion,
@@ -22,9 +32,10 @@ from ig_rl.weights import load
 from ig_rl.wrapped import Wrapped, wrap
 
 __all__ = [
-    "AgentDomain", "Faithfulness", "Functions", "Importance", "Normalisation", "StateAgreement",
-    "Timeline", "Wrapped", "deletion", "faithfulness", "flips", "frozen", "load", "planted",
-    "randomised", "wrap",
+    "AgentDomain", "DecisionBoundary", "Faithfulness", "Functions", "GivenState", "Importance",
+    "Normalisation", "NormalisedZero", "ResetState", "StateAgreement", "Timeline", "VisitedMean",
+    "VisitedMedian", "VisitedStates", "Wrapped", "deletion", "faithfulness", "flips", "frozen",
+    "load", "planted", "randomised", "wrap",
 ]  # fmt: skip
 
 
@@ -35,8 +46,6 @@ def ig_domains() -> list[type[Domain]]:
 
 @hookimpl
 def ig_baselines() -> list[type[Baseline]]:
-    from ig_rl.baselines import BASELINES
-
     return BASELINES
 
 

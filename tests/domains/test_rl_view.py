@@ -296,10 +296,17 @@ def test_remarks_stand_above_the_bars():
     told = decision([1.0], ties=["a, tied with b"], clipped=["speed"], critic="q1 is the smaller")
     text, page = view.decision("bars", told), view.decision_html(told)
     for remark in (
-        "Tie: a, tied with b.", "q1 is the smaller.", "Clipped by VecNormalize: speed.",
+        "Tie: a, tied with b", "q1 is the smaller", "Clipped by the normalisation: speed",
     ):  # fmt: skip
-        assert remark in text.split("bars")[0]
+        assert f"{remark}.\n" in text.split("bars")[0]
         assert remark in page
+
+
+def test_a_decision_that_missed_its_tolerance_says_so_above_the_bars():
+    missed = replace(decision([1.0]), status="budget")
+    for told in (view.decision("bars", missed).split("bars")[0], view.decision_html(missed)):
+        assert "Careful: budget (the tolerance was not reached" in told
+    assert "Careful" not in view.decision_html(decision([1.0]))
 
 
 def test_an_image_is_drawn_under_its_colours():
@@ -308,5 +315,7 @@ def test_an_image_is_drawn_under_its_colours():
     assert "data:image/svg+xml" in view.decision_html(told)
     shown = view.overlay(told).axes[1].get_images()[1]
     assert shown.get_array().tolist() == [[1.0, -1.0]]
+    behind = decision([9.0, 1.0, -1.0], image=image | {"first": 1})
+    assert view.overlay(behind).axes[1].get_images()[1].get_array().tolist() == [[1.0, -1.0]]
     with pytest.raises(ig.InputError, match="needs an agent's result on an image"):
         view.overlay(decision([1.0]))

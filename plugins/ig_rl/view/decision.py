@@ -12,10 +12,19 @@ from ig_rl.view.screens import overlay
 
 MOST_SENTENCES = 12
 
-FIRST_BARS, MOST_BARS = 12, 40
-"""Features that are seen at once, and those that are drawn at all."""
+FIRST_BARS, FIRST_PIXELS, MOST_BARS = 12, 4, 40
+"""Features and pixels that are seen at once, and those that are drawn at all."""
 
-STARTS = {"zeros": "zero in every feature", "visited-mean": "the mean of visited states"}
+STARTS = {
+    "decision-boundary": "where the choice tips, on the way to a visited state",
+    "given-state": "the state that was given",
+    "normalised-zero": "the running mean of the normalisation",
+    "reset-state": "states in which episodes begin",
+    "visited-mean": "the mean of visited states",
+    "visited-median": "the median of visited states",
+    "visited-states": "visited states, averaged",
+    "zeros": "zero in every feature",
+}
 """What a baseline means to an agent, by its name."""
 
 
@@ -72,7 +81,8 @@ def summary(attribution: Attribution) -> str:
 
 def decision(bars: str, attribution: Attribution) -> str:
     """Plain text: the question above the bars, and a sentence for every feature beneath."""
-    head = [question(attribution.display), summary(attribution), *remarks(attribution)]
+    head = [question(attribution.display), summary(attribution)]
+    head += [f"{told}." for told in (*warnings(attribution), *notes(attribution))]
     labels = attribution.units.labels
     told = [
         f"{labels[i]} {direction(attribution, i)}" for i in strongest(attribution, MOST_SENTENCES)
@@ -96,7 +106,8 @@ def decision_html(attribution: Attribution) -> str:
         "decision.html",
         question=question(display),
         summary=summary(attribution),
-        remarks=remarks(attribution),
+        warnings=warnings(attribution),
+        notes=notes(attribution),
         picture=embedded_figure(overlay, attribution) if image else "",
         image=image,
         up=actions[0] if two else f"raises {display['quantity']}",
@@ -111,20 +122,25 @@ def decision_html(attribution: Attribution) -> str:
             }
             for i in order
         ],
-        first=FIRST_BARS,
+        first=FIRST_PIXELS if image else FIRST_BARS,
         more=len(scores) - len(order),
         limit=limit,
         facts=attribution.card().facts or {},
     )
 
 
-def remarks(attribution: Attribution) -> list[str]:
-    """What a reader must know besides: ties, and whatever else the domain noticed."""
+def warnings(attribution: Attribution) -> list[str]:
+    """What makes the answer doubtful: a sum that is off, ties, and what the agent does not see."""
     display = attribution.display
-    clipped = display.get("clipped") or []
-    told = [f"Tie: {tie}." for tie in display["ties"]]
-    if display.get("critic"):
-        told.append(f"{display['critic']}.")
-    if clipped:
-        told.append(f"Clipped by VecNormalize: {', '.join(clipped)}.")
+    trusted = attribution.converged or attribution.status == "one_shot"
+    told = [] if trusted else [f"Careful: {(attribution.card().facts or {})['status']}"]
+    told += [f"Tie: {tie}" for tie in display["ties"]]
+    if clipped := display.get("clipped"):
+        told.append(f"Clipped by the normalisation: {', '.join(clipped)}")
     return told
+
+
+def notes(attribution: Attribution) -> list[str]:
+    """What a reader may want to know besides, such as which critic is the smaller."""
+    display = attribution.display
+    return [*filter(None, [display.get("critic")]), *display.get("notes", [])]

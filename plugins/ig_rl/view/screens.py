@@ -48,12 +48,14 @@ def overlay(attribution: Attribution) -> Figure:
         )
     height, width = image["shape"]
     frames = int(image.get("frames", 1))
-    scores = attribution.scores.numpy()[: frames * height * width].reshape(frames, height, width)
+    first = int(image.get("first", 0))  # of the image's units among those of a Dict
+    own = slice(first, first + frames * height * width)
+    scores = attribution.scores.numpy()[own].reshape(frames, height, width)
     values = attribution.display.get("values")
     seen = (
         np.asarray(image["pixels"], dtype=float)[None]
         if values is None
-        else np.asarray(values, dtype=float)[: scores.size].reshape(scores.shape)
+        else np.asarray(values, dtype=float)[own].reshape(scores.shape)
     )
     limit = _limit(scores)
     figure = new_figure(2.6 + 2.6 * frames, 3.2)

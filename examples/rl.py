@@ -1,4 +1,4 @@
-"""Why does an agent push the cart to one side? Train a small DQN, ask it about one state.
+"""Why does an agent push the cart to one side? Train a DQN, ask it about an episode and a state.
 
 python examples/rl.py [FOLDER]
 """
@@ -10,14 +10,14 @@ import gymnasium
 import torch
 from stable_baselines3 import DQN
 
-import ig_core as ig
-from ig_rl.episodes import play
+import ig_rl
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 torch.set_num_threads(1)  # two layers of 64 are slower on more
+env = gymnasium.make("CartPole-v1")
 model = DQN(
     "MlpPolicy",
-    gymnasium.make("CartPole-v1"),
+    env,
     learning_rate=1e-3,
     learning_starts=1_000,
     batch_size=64,
@@ -30,13 +30,15 @@ model = DQN(
 )
 model.learn(15_000)
 
-episodes = play(model, gymnasium.make("CartPole-v1"), seeds=range(5))
-print(f"mean return after 15,000 steps: {episodes.returns.mean():.0f}")
+agent = ig_rl.wrap(model, gymnasium.make("CartPole-v1"))
+timeline = agent.explain_episode(seed=0, dtype="float64")
+print(timeline.to_text())
+timeline.to_html(folder / "episode.html")
+timeline.plot().savefig(folder / "episode.png", dpi=120)
 
-# The state of the first episode in which the pole turns fastest to the right.
-first = episodes.states[: int(episodes.returns[0])]
-state = first[first[:, 3].argmax()]
-result = ig.attribute(model, state, states=episodes.states, budget=4096)
+# The state of that episode in which the pole turns fastest to the right.
+state = timeline.values[timeline.values[:, 3].argmax()]
+result = agent.explain(state, dtype="float64")
 print(result.to_text())
 result.to_html(folder / "rl.html")
 result.plot().savefig(folder / "rl.png", dpi=120)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ig_core import Analysis, Baseline, BenchmarkCase, Domain, Metric, hookimpl
 from ig_rl.agents import Functions
-from ig_rl.agreement import StateAgreement
 from ig_rl.baselines import (
     BASELINES,
     DecisionBoundary,
@@ -25,9 +24,10 @@ from ig_rl.checks import (
     randomised,
 )
 from ig_rl.domain import AgentDomain
-from ig_rl.importance import Importance
-from ig_rl.normalisation import Normalisation
-from ig_rl.timeline import Timeline
+from ig_rl.findings.agreement import StateAgreement
+from ig_rl.findings.importance import Importance
+from ig_rl.findings.timeline import Timeline
+from ig_rl.observations.normalisation import Normalisation
 from ig_rl.weights import load
 from ig_rl.wrapped import Wrapped, wrap
 

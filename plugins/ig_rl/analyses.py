@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ig_core import Analysis, Attribution, InputError
-from ig_rl.batch import Batch
-from ig_rl.importance import RESAMPLES, Importance, by_action, strength
-from ig_rl.timeline import Timeline
+from ig_rl.findings.batch import Batch
+from ig_rl.findings.importance import RESAMPLES, Importance, by_action, strength
+from ig_rl.findings.timeline import Timeline
 
 
 class FeatureImportance(Analysis):

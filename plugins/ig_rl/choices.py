@@ -19,9 +19,10 @@ from ig_core import (
     TargetError,
     UnknownNameError,
 )
-from ig_rl import features, view
+from ig_rl import view
 from ig_rl.agents import Agent, Point
-from ig_rl.situations import rows_of
+from ig_rl.observations import features
+from ig_rl.observations.situations import rows_of
 
 TIE_ULPS = 8.0
 """Scores that differ by fewer roundings than this are tied."""

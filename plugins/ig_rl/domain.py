@@ -22,15 +22,16 @@ from ig_core import (
     Stack,
     Units,
 )
-from ig_rl import features, options, view
+from ig_rl import options, view
 from ig_rl.agents import Agent, Point, agent_of
+from ig_rl.baselines.starts import ACTION, Starts
 from ig_rl.choices import RUNNER_UP, Choices, actions_at, asked
-from ig_rl.grid import regrouped
-from ig_rl.normalisation import Normalisation
-from ig_rl.observations import Observations, Tensors
-from ig_rl.situations import Situation, Situations, plain, read
-from ig_rl.starts import ACTION, Starts
-from ig_rl.units import Naming
+from ig_rl.observations import features
+from ig_rl.observations.grid import regrouped
+from ig_rl.observations.normalisation import Normalisation
+from ig_rl.observations.situations import Situation, Situations, plain, read
+from ig_rl.observations.spaces import Observations, Tensors
+from ig_rl.observations.units import Naming
 
 if TYPE_CHECKING:
     from ig_core import Task

@@ -12,19 +12,18 @@ import numpy as np
 
 import ig_core as ig
 from ig_core import Attribution, InputError, UnknownNameError
-from ig_rl import visited
-from ig_rl.agreement import StateAgreement, agreement
 from ig_rl.analyses import EpisodeTimeline, FeatureImportance
 from ig_rl.baselines import GivenState, ResetState
 from ig_rl.checks import Faithfulness, faithfulness
 from ig_rl.domain import AgentDomain
-from ig_rl.episodes import MOST_STEPS, play
-from ig_rl.greedy import player
-from ig_rl.importance import RESAMPLES, Importance
-from ig_rl.question import ask, remembered, so_far
-from ig_rl.timeline import Timeline
-from ig_rl.visited import Visited
-from ig_rl.worlds import fits
+from ig_rl.episodes import MOST_STEPS, play, visited
+from ig_rl.episodes.greedy import player
+from ig_rl.episodes.question import ask, remembered, so_far
+from ig_rl.episodes.visited import Visited
+from ig_rl.episodes.worlds import fits
+from ig_rl.findings.agreement import StateAgreement, agreement
+from ig_rl.findings.importance import RESAMPLES, Importance
+from ig_rl.findings.timeline import Timeline
 
 BASELINES = ("visited-mean", "visited-median", "visited-states", "normalised-zero")
 """Whose agreement is printed by default."""

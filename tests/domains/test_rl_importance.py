@@ -12,9 +12,9 @@ from stable_baselines3 import DQN
 
 import ig_core as ig
 import ig_rl
-from ig_rl.agreement import agreement
 from ig_rl.analyses import FeatureImportance
-from ig_rl.importance import by_action, strength
+from ig_rl.findings.agreement import agreement
+from ig_rl.findings.importance import by_action, strength
 
 STATES = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
 

@@ -15,7 +15,7 @@ from stable_baselines3 import DQN, PPO
 import ig_core as ig
 import ig_rl
 from ig_rl.episodes import play
-from ig_rl.timeline import Timeline
+from ig_rl.findings.timeline import Timeline
 
 STATES = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
 

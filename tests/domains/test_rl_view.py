@@ -10,8 +10,8 @@ from imageio import v2 as imageio
 
 import ig_core as ig
 from ig_rl import view
-from ig_rl.importance import Importance, by_action, strength
-from ig_rl.timeline import Timeline
+from ig_rl.findings.importance import Importance, by_action, strength
+from ig_rl.findings.timeline import Timeline
 from ig_rl.view.rows import MOST_ROWS, feature_rows
 from ig_rl.view.screens import filmstrip
 

@@ -12,8 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 
 import ig_core as ig
 import ig_rl
-from ig_rl import visited
-from ig_rl.episodes import play
+from ig_rl.episodes import play, visited
 
 STATES = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
 STATE = STATES[0]

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float
 
 from ig_core import InputError, Table, UnknownNameError, page
-from ig_rl import visited
 from ig_rl.agents import agent_of
 from ig_rl.checks.deletion import Deletion, deletion_of
 from ig_rl.checks.flips import Flips, flips_of
@@ -20,7 +19,7 @@ from ig_rl.checks.interval import Estimate
 from ig_rl.checks.judged import RANDOM, asked, explained, judged, scores_of
 from ig_rl.checks.planting import Planted, planted
 from ig_rl.checks.randomisation import Randomised, randomised
-from ig_rl.episodes import play
+from ig_rl.episodes import play, visited
 
 CHECKS = ("flips", "deletion", "frozen", "planted", "randomised")
 

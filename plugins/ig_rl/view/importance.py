@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ig_rl.importance import Importance
+    from ig_rl.findings.importance import Importance
 
 GREY, INK = "#8a929b", "#1b1f24"
 

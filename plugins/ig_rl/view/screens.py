@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ig_rl.timeline import Timeline
+    from ig_rl.findings.timeline import Timeline
 
 Pixels = Float[np.ndarray, "height width"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ig_rl.timeline import Timeline
+    from ig_rl.findings.timeline import Timeline
 
 INK, BLUE, GREY = "#1b1f24", "#2b6ca3", "#8a929b"
 

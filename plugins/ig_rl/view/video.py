@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ig_rl.timeline import Timeline
+    from ig_rl.findings.timeline import Timeline
 
 Picture = UInt8[np.ndarray, "height width 3"]
 

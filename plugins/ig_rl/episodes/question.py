@@ -11,7 +11,7 @@ import torch
 
 from ig_core import TargetError
 from ig_rl.domain import AgentDomain
-from ig_rl.episodes import Episode
+from ig_rl.episodes.episode import Episode
 
 
 @dataclass(frozen=True)

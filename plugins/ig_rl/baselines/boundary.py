@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ig_core import BaselineError, Example
+from ig_core import Baseline, BaselineError, Domain, Example
 from ig_rl.agents import Agent, Point
+from ig_rl.baselines.starts import Found, OnPath, agents_of
 from ig_rl.choices import asked
-from ig_rl.observations import Tensors
-from ig_rl.situations import ROWS
+from ig_rl.observations.situations import ROWS
+from ig_rl.observations.spaces import Tensors
 
 if TYPE_CHECKING:
     from ig_rl.domain import AgentDomain
@@ -21,7 +22,28 @@ HALVINGS = 200
 """More than a float64 between 0 and 1 can be halved before its neighbours meet."""
 
 
-def boundary(domain: AgentDomain, example: Example, visited: Tensors) -> Tensors:
+class DecisionBoundary(Baseline):
+    """Where the agent is undecided between the two actions of a gap: F(x') = 0.
+
+    x' lies on the line from the observation to the nearest visited state in which the other
+    action of the pair has the higher score, found by bisection in float64; distances are counted
+    in standard deviations of the visited states. The values then sum to the gap itself (boundary
+    attributions: Wang, Fredrikson, Datta 2021, arXiv:2103.11257).
+    """
+
+    name = "decision-boundary"
+    fits: ClassVar[tuple[str, ...]] = ("rl",)
+
+    def __init__(self, states: Any = None) -> None:
+        self.states = states
+
+    def starts(self, example: Example, domain: Domain, generator: torch.Generator) -> Found:
+        own = agents_of(domain, self.name)
+        visited = own.starts.visited(self.states, whose=self.name)
+        return [OnPath(_boundary(own, example, visited))]
+
+
+def _boundary(domain: AgentDomain, example: Example, visited: Tensors) -> Tensors:
     """The point between an observation and the nearest state that prefers the other action.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ig_core import InputError
-from ig_rl.normalisation import Normalisation
+from ig_rl.observations.normalisation import Normalisation
 
 Normalise = Callable[[Any], Any]
 

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ig_core import Attribution, InputError, Units
-from ig_rl.features import aged, past
+from ig_rl.observations.features import aged, past
 
 Kind = Literal["feature", "pixel", "category", "action"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ig_rl.episodes import States, play
+from ig_rl.episodes.episode import States, play
 
 VISITED_SEEDS = range(10_000, 10_005)
 """Of the episodes that are played for states; explained episodes should have others."""

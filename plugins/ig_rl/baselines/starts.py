@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ig_core import BaselineError, Example, InputError
+from ig_core import BaselineError, Domain, Example, InputError
 from ig_rl.choices import asked
-from ig_rl.observations import OBSERVATION, Observations, Tensors
-from ig_rl.situations import Situations, plain
+from ig_rl.observations.situations import Situations, plain
+from ig_rl.observations.spaces import OBSERVATION, Observations, Tensors
+
+if TYPE_CHECKING:
+    from ig_rl.domain import AgentDomain
 
 ACTION = "action"
+Found = Sequence[dict[str, Tensor]]
+"""Starts of one example."""
 
 
 class OnPath(dict[str, Tensor]):
@@ -139,3 +144,32 @@ def _input(example: Example, name: str) -> str:
     """The input that a key of an observation is."""
     full = f"{OBSERVATION}.{name}"
     return full if full in example.inputs else name
+
+
+def agents_of(domain: Domain, baseline: str) -> AgentDomain:
+    """The domain of agents, for which a baseline is.
+
+    Raises:
+        InputError: it is another.
+    """
+    from ig_rl.domain import AgentDomain
+
+    if not isinstance(domain, AgentDomain):
+        raise InputError(f"the baseline {baseline!r} is for 'rl', not for {domain.name!r}")
+    return domain
+
+
+def counted(count: Any) -> int:
+    """How many starts to make.
+
+    Raises:
+        BaselineError: it is not a whole number above 0.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise BaselineError(f"count must be a whole number above 0 (got {count!r})")
+    return count
+
+
+def each(states: Tensors, count: int) -> Found:
+    """States as starts on their own, already as the networks receive them."""
+    return [OnPath({name: value[i] for name, value in states.items()}) for i in range(count)]

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ig_core import Example, Units
-from ig_rl import features
-from ig_rl.grid import Grid
-from ig_rl.observations import Observations
-from ig_rl.situations import Situation
+from ig_rl.observations import features
+from ig_rl.observations.grid import Grid
+from ig_rl.observations.situations import Situation
+from ig_rl.observations.spaces import Observations
 
 KIND = "state feature"
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ig_core import InputError
 from ig_rl.agents import Agent, Point, State
-from ig_rl.observations import Observations, Tensors
+from ig_rl.observations.spaces import Observations, Tensors
 
 ROWS = 1024
 """Observations that the agent is asked about at once."""

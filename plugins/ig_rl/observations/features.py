@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ig_core import InputError
-from ig_rl import known
+from ig_rl.observations import known
 
 if TYPE_CHECKING:
     from ig_rl.agents import Agent
-    from ig_rl.grid import Grid
+    from ig_rl.observations.grid import Grid
 
 WITH_UNIT = re.compile(r"(.+) \((?!\d+, \d+\))([^()]+)\)")
 """A feature and its unit of measurement; pixels have places in brackets."""

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import nn
 
 from ig_core import ForwardError, IGError, InputError
-from ig_rl.worlds import World, world_of
+from ig_rl.episodes.worlds import World, world_of
 
 MOST_STEPS = 10_000
 """Steps after which an episode is cut, because some environments never end one."""

@@ -12,10 +12,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ig_core import InputError
-from ig_rl import features
 from ig_rl.agents import Agent
-from ig_rl.grid import Grid
-from ig_rl.normalisation import Normalisation
+from ig_rl.observations import features
+from ig_rl.observations.grid import Grid
+from ig_rl.observations.normalisation import Normalisation
 
 OBSERVATION = "observation"
 

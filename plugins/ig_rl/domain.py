@@ -26,6 +26,7 @@ from ig_rl import options, view
 from ig_rl.agents import Agent, Point, agent_of
 from ig_rl.baselines.starts import ACTION, Starts
 from ig_rl.choices import RUNNER_UP, Choices, actions_at, asked
+from ig_rl.counts import counted
 from ig_rl.observations import features
 from ig_rl.observations.grid import regrouped
 from ig_rl.observations.normalisation import Normalisation
@@ -106,7 +107,7 @@ class AgentDomain(Domain):
         around = features.surroundings_of(model, raw=normalisation is not None)
         self.observations = Observations(
             self.agent,
-            frames=around.frames if frames is None else options.counted(frames),
+            frames=around.frames if frames is None else counted("frames", frames),
             leading=around.leading and frames in (None, around.frames),
             normalisation=normalisation,
         )

@@ -55,16 +55,3 @@ def explained(explain: Any, agent: Agent, model: Any) -> str:
     if not isinstance(wanted, str) or not agent.knows(wanted):
         raise UnknownNameError(f"quantity of {type(model).__name__}", str(wanted), agent.explains)
     return wanted
-
-
-def counted(frames: Any) -> int:
-    """How many observations are stacked.
-
-    Raises:
-        InputError: no whole number above 0.
-    """
-    if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
-        raise InputError(
-            f"frames is how many observations are stacked, at least 1 (got {frames!r})"
-        )
-    return frames

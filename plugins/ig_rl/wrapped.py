@@ -15,13 +15,14 @@ from ig_core import Attribution, InputError, UnknownNameError
 from ig_rl.analyses import EpisodeTimeline, FeatureImportance
 from ig_rl.baselines import GivenState, ResetState
 from ig_rl.checks import Faithfulness, faithfulness
+from ig_rl.counts import counted
 from ig_rl.domain import AgentDomain
 from ig_rl.episodes import MOST_STEPS, play, visited
 from ig_rl.episodes.greedy import player
+from ig_rl.episodes.matching import normaliser
 from ig_rl.episodes.question import ask, remembered, so_far
 from ig_rl.episodes.visited import Visited
-from ig_rl.episodes.worlds import fits
-from ig_rl.findings.agreement import StateAgreement, agreement
+from ig_rl.findings.agreement import StateAgreement, agreement, named
 from ig_rl.findings.importance import RESAMPLES, Importance
 from ig_rl.findings.timeline import Timeline
 
@@ -187,7 +188,7 @@ class Wrapped:
         Raises:
             InputError: there are no states.
         """
-        own, notes = self._states(states, most_states)
+        own, notes = self.visited.some(states, counted("most_states", most_states))
         asked = self._asked(target, versus, options)
         domain = self._domain(asked)
         results = self.explain(
@@ -229,13 +230,13 @@ class Wrapped:
         Raises:
             InputError: there are no states, or fewer than two baselines.
         """
-        own, notes = self._states(states, most_states)
+        own, notes = self.visited.some(states, counted("most_states", most_states))
         return agreement(
             {
                 name: self.explain(
                     own, target, action=action, versus=versus, baseline=one, **options
                 )  # type: ignore[misc]
-                for name, one in _named(baselines).items()
+                for name, one in named(baselines).items()
             },
             notes=notes,
         )
@@ -294,24 +295,6 @@ class Wrapped:
             self.model, **{n: v for n, v in asked.items() if n in known and v is not None}
         )
 
-    def _states(self, states: Any, most: int) -> tuple[list[Any], list[str]]:
-        """States to explain, one by one, and what to say of them."""
-        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-            raise InputError(f"most_states must be a whole number above 0 (got {most!r})")
-        given = self.visited.states if states is None else states
-        if given is None:
-            raise InputError(
-                "there are no states to explain: pass states= (a batch of observations), or env= "
-                "to wrap"
-            )
-        if not visited.length(given):
-            raise InputError("there must be at least one state to explain (got none)")
-        own = visited.spread(given, most)
-        notes = [self.visited.source]
-        if (count := visited.length(own)) < visited.length(given):
-            notes.append(f"explained: {count} of {visited.length(given)} states")
-        return visited.each(own), notes
-
 
 def wrap(
     model: Any,
@@ -352,7 +335,7 @@ def wrap(
         if name not in known or name in ASKED:
             raise UnknownNameError("option of an agent", name, [n for n in known if n not in ASKED])
     if vecnormalize is None:
-        vecnormalize = _normalising(model, env)
+        vecnormalize = normaliser(model, env)
     own = {
         "feature_names": feature_names,
         "action_names": action_names,
@@ -366,28 +349,3 @@ def wrap(
         given=states,
         options={name: value for name, value in own.items() if value is not None},
     )
-
-
-def _normalising(model: Any, env: Any) -> Any:
-    """The ``VecNormalize`` around an environment, or else of the model's own."""
-    from stable_baselines3.common.base_class import BaseAlgorithm
-    from stable_baselines3.common.vec_env import VecNormalize
-
-    if isinstance(env, VecNormalize):
-        return env
-    own = model.get_vec_normalize_env() if isinstance(model, BaseAlgorithm) else None
-    # Of a frame stack around it, what the agent receives cannot be normalised from outside.
-    return own if own is not None and fits(own, model) else None
-
-
-def _named(baselines: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(baselines, Mapping):
-        return dict(baselines)
-    if isinstance(baselines, str) or not isinstance(baselines, Iterable):
-        raise InputError(f"baselines are a list of at least two (got {baselines!r:.80})")
-    found: dict[str, Any] = {}
-    for one in baselines:
-        name = str(one) if isinstance(one, (str, int, float)) else getattr(one, "name", "given")
-        count = sum(key.partition(" #")[0] == name for key in found)
-        found[f"{name} #{count + 1}" if count else name] = one
-    return found

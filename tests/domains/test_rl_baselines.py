@@ -125,9 +125,9 @@ def test_without_any_states_it_is_said_what_to_pass(name):
 
 @pytest.mark.parametrize("count", [0, -1, True, 2.0])
 def test_counts_are_whole_numbers(count):
-    with pytest.raises(ig.BaselineError, match="whole number above 0"):
+    with pytest.raises(ig.BaselineError, match="whole number of at least 1"):
         VisitedStates(count=count)
-    with pytest.raises(ig.BaselineError, match="whole number above 0"):
+    with pytest.raises(ig.BaselineError, match="whole number of at least 1"):
         ResetState(None, count=count)
 
 

@@ -333,7 +333,7 @@ def test_rank_correlations_are_those_of_scipy():
 
 @pytest.mark.parametrize("copies", [0, 1.5, True])
 def test_copies_are_counted(copies):
-    with pytest.raises(ig.InputError, match="above 0"):
+    with pytest.raises(ig.InputError, match="whole number of at least 1"):
         ig_rl.randomised(linear(), VISITED, copies=copies)
 
 

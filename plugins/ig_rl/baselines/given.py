@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from ig_core import Baseline, BaselineError, Domain, Example, InputError
-from ig_rl.baselines.starts import Found, OnPath, agents_of, counted, each
+from ig_rl.baselines.starts import Found, OnPath, agents_of, each
+from ig_rl.counts import counted
 from ig_rl.observations.situations import plain
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class ResetState(Baseline):
 
     def __init__(self, env: Any, *, count: int = 8, seed: int = 0) -> None:
         self.env = env
-        self.count = counted(count)
+        self.count = counted("count", count, error=BaselineError)
         self.seed = seed
         self._found: list[Any] | None = None
 
@@ -77,7 +78,7 @@ class ResetState(Baseline):
         from ig_rl.episodes.worlds import world_of
 
         raw = domain.observations.normalisation is not None
-        by = None if raw else normaliser_of(self.env)
+        by = None if raw else _normaliser_of(self.env)
         with world_of(domain.model, self.env, None, render=False) as world:
             found = []
             for seed in range(self.seed, self.seed + self.count):
@@ -87,7 +88,7 @@ class ResetState(Baseline):
             return found
 
 
-def normaliser_of(env: Any) -> Any:
+def _normaliser_of(env: Any) -> Any:
     """The ``VecNormalize`` that an environment is, or None."""
     from stable_baselines3.common.vec_env import VecNormalize
 

@@ -159,17 +159,6 @@ def agents_of(domain: Domain, baseline: str) -> AgentDomain:
     return domain
 
 
-def counted(count: Any) -> int:
-    """How many starts to make.
-
-    Raises:
-        BaselineError: it is not a whole number above 0.
-    """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise BaselineError(f"count must be a whole number above 0 (got {count!r})")
-    return count
-
-
 def each(states: Tensors, count: int) -> Found:
     """States as starts on their own, already as the networks receive them."""
     return [OnPath({name: value[i] for name, value in states.items()}) for i in range(count)]

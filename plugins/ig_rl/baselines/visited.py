@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
-from ig_core import Baseline, Domain, Example
-from ig_rl.baselines.starts import Found, OnPath, agents_of, counted, each
+from ig_core import Baseline, BaselineError, Domain, Example
+from ig_rl.baselines.starts import Found, OnPath, agents_of, each
+from ig_rl.counts import counted
+from ig_rl.episodes.replay import replayed
 
 if TYPE_CHECKING:
     from ig_rl.domain import AgentDomain
@@ -56,13 +58,13 @@ class VisitedStates(Baseline):
 
     def __init__(self, states: Any = None, *, count: int = 16) -> None:
         self.states = states
-        self.count = counted(count)
+        self.count = counted("count", count, error=BaselineError)
 
     def starts(self, example: Example, domain: Domain, generator: torch.Generator) -> Found:
         own = agents_of(domain, self.name)
         states = self.states
         if states is None and own.states is None:
-            states = replayed(own)
+            states = _replayed(own)
         visited = own.starts.visited(states, whose=self.name)
         size = len(next(iter(visited.values())))
         drawn = torch.randint(size, (self.count,), generator=generator)
@@ -70,27 +72,10 @@ class VisitedStates(Baseline):
         return each(some, self.count)
 
 
-def replayed(domain: AgentDomain) -> Any:
-    """The observations in a model's replay buffer, as the domain takes observations; or None.
-
-    The buffer holds them as the environment gave them, before ``VecNormalize``.
-    """
-    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-
-    model = domain.model
-    buffer = model.replay_buffer if isinstance(model, OffPolicyAlgorithm) else None
-    if buffer is None or not buffer.size():
-        return None
-    size = buffer.size()
-
-    def flat(stored: Any) -> Any:
-        return stored[:size].reshape(-1, *stored.shape[2:])
-
-    held = buffer.observations
-    if isinstance(held, dict):
-        found: Any = {key: flat(value) for key, value in held.items()}
-    else:
-        found = flat(held).reshape(-1, *model.observation_space.shape)
-    by = model.get_vec_normalize_env()
-    fed = domain.observations.normalisation is None and by is not None
-    return by.normalize_obs(found) if fed else found
+def _replayed(domain: AgentDomain) -> Any:
+    """The observations in a model's replay buffer, as the domain takes observations; or None."""
+    found = replayed(domain.model)
+    if found is None or domain.observations.normalisation is not None:
+        return found
+    by = domain.model.get_vec_normalize_env()
+    return found if by is None else by.normalize_obs(found)

@@ -14,11 +14,12 @@ from ig_core import InputError, Table, UnknownNameError, page
 from ig_rl.agents import agent_of
 from ig_rl.checks.deletion import Deletion, deletion_of
 from ig_rl.checks.flips import Flips, flips_of
-from ig_rl.checks.freezing import Freezing, frozen, normalising
+from ig_rl.checks.freezing import Freezing, frozen
 from ig_rl.checks.interval import Estimate
 from ig_rl.checks.judged import RANDOM, asked, explained, judged, scores_of
 from ig_rl.checks.planting import Planted, planted
 from ig_rl.checks.randomisation import Randomised, randomised
+from ig_rl.counts import counted
 from ig_rl.episodes import play, visited
 
 CHECKS = ("flips", "deletion", "frozen", "planted", "randomised")
@@ -178,12 +179,11 @@ def faithfulness(
     for name in checks:
         if name not in CHECKS:
             raise UnknownNameError("check", str(name), CHECKS)
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise InputError(f"count must be a whole number above 0 (got {count!r})")
+    counted("count", count)
     chosen = list(seeds)
     pool, episodes, played = states, None, None
     if states is None:
-        played = play(model, env, chosen, vecnormalize=normalising(model, options))
+        played = play(model, env, chosen, vecnormalize=options.get("vecnormalize") or None)
         pool = played.states
         episodes = np.repeat(np.arange(len(chosen)), [len(one) for one in played.episodes])
     rng = np.random.default_rng(options.get("seed", 0))
@@ -191,10 +191,9 @@ def faithfulness(
     drawn = np.sort(rng.choice(whole, min(count, whole), replace=False))
     each = visited.each(pool)
     some = [each[i] for i in drawn]
-    few = [some[i] for i in np.linspace(0, len(some) - 1, min(FEW, len(some))).astype(int)]
     groups = None if episodes is None else episodes[drawn].tolist()
     given = {**options, "visited": pool}
-    few = [some[i] for i in np.linspace(0, len(some) - 1, min(FEW, len(some))).astype(int)]
+    few = visited.spread(some, FEW)
     notes = [] if groups is None else [f"states are of {len(set(groups))} episodes"]
     makers: dict[str, Callable[[], Any]] = {
         "planted": lambda: planted(model, few, **given),

@@ -127,7 +127,7 @@ def frozen(
     names = unit_names(example)
     chosen = _features(features, len(names), _seen(example))
     values = {name: value.cpu() for name, value in domain.baseline(example).items()}
-    normal = normalising(model, options)
+    normal = options.get("vecnormalize") or None
     if intact is None:
         intact = play(model, env, seeds, vecnormalize=normal, most_steps=most_steps)
     runs = [intact]
@@ -184,12 +184,6 @@ def seeing(
     for module in extractors:
         module.register_forward_pre_hook(seen)
     return own
-
-
-def normalising(model: Any, options: Mapping[str, Any]) -> Any:
-    """What normalises the observations of an environment that does not, as ``play`` takes it."""
-    given = options.get("vecnormalize")
-    return model.get_vec_normalize_env() if given is True else given or None
 
 
 def _seen(example: Example) -> list[int]:

@@ -17,6 +17,7 @@ from ig_core import InputError, Table, plain_numbers
 from ig_rl.checks.copies import copied, layers
 from ig_rl.checks.interval import Estimate, estimate
 from ig_rl.checks.judged import asked, batch_of, explained, scores_of
+from ig_rl.counts import counted
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,10 +88,10 @@ def randomised(
             :func:`ig_core.attribute`.
 
     Raises:
-        InputError: ``copies`` is not above 0, or a layer cannot be initialised anew.
+        InputError: ``copies`` is no whole number of at least 1, or a layer cannot be
+            initialised anew.
     """
-    if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
-        raise InputError(f"copies must be a whole number above 0 (got {copies!r})")
+    counted("copies", copies)
     ask, engine = asked(states, visited, options)
     domain = ask(model)
     raws = batch_of(domain, states)

@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import nn
 
 from ig_core import ForwardError, IGError, InputError
+from ig_rl.counts import counted
 from ig_rl.episodes.worlds import World, world_of
 
 MOST_STEPS = 10_000
@@ -93,7 +94,8 @@ def play(
         env: a Gymnasium environment, or a ``VecEnv``, of which the first environment is played.
             A ``VecNormalize`` only normalises: its statistics stay as they are.
         seeds: of ``env.reset``.
-        vecnormalize: what normalises the observations of an environment that does not.
+        vecnormalize: what normalises the observations of an environment that does not, as for
+            :class:`ig_rl.AgentDomain`.
         render: keep the environment's pictures, for which it needs ``render_mode="rgb_array"``.
         most_steps: where to cut an episode.
 
@@ -104,8 +106,7 @@ def play(
     chosen = [_seed(seed) for seed in seeds]
     if not chosen:
         raise InputError("play needs at least one seed (got none)")
-    if isinstance(most_steps, bool) or not isinstance(most_steps, int) or most_steps < 1:
-        raise InputError(f"most_steps must be a whole number above 0 (got {most_steps!r})")
+    counted("most_steps", most_steps)
     with _left_as_found(model), world_of(model, env, vecnormalize, render) as world:
         played = [_episode(model, world, seed, most_steps) for seed in chosen]
         notes = list(world.notes)

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ig_core import InputError
 from ig_rl.episodes.episode import States, play
+from ig_rl.episodes.replay import replayed
 
 VISITED_SEEDS = range(10_000, 10_005)
 """Of the episodes that are played for states; explained episodes should have others."""
@@ -34,11 +36,30 @@ class Visited:
             played = play(model, env, VISITED_SEEDS, vecnormalize=vecnormalize)
             seeds = f"{VISITED_SEEDS[0]} to {VISITED_SEEDS[-1]}"
             told = f"of {len(VISITED_SEEDS)} episodes with the seeds {seeds}"
-            return cls(*_some(played.states, "; ".join([told, *played.notes])))
-        buffer = getattr(model, "replay_buffer", None)
-        if buffer is not None and buffer.size():
-            return cls(*_some(_of_buffer(model, buffer), "of the replay buffer, with exploration"))
+            return cls(*_bounded(played.states, "; ".join([told, *played.notes])))
+        if (stored := replayed(model)) is not None:
+            return cls(*_bounded(stored, "of the replay buffer, with exploration"))
         return cls(None, "visited states: none known; pass env= or states= for a baseline of them")
+
+    def some(self, states: States, most: int) -> tuple[list[Any], list[str]]:
+        """At most so many of the given or else the visited states, and what to say of them.
+
+        Raises:
+            InputError: there are none.
+        """
+        given = self.states if states is None else states
+        if given is None:
+            raise InputError(
+                "there are no states to explain: pass states= (a batch of observations), or env= "
+                "to wrap"
+            )
+        if not length(given):
+            raise InputError("there must be at least one state to explain (got none)")
+        own = spread(given, most)
+        notes = [self.source]
+        if (count := length(own)) < length(given):
+            notes.append(f"explained: {count} of {length(given)} states")
+        return each(own), notes
 
 
 def spread(states: States, most: int) -> States:
@@ -64,21 +85,9 @@ def each(states: States) -> list[Any]:
     return list(states)
 
 
-def _some(states: States, source: str) -> tuple[States, str]:
+def _bounded(states: States, source: str) -> tuple[States, str]:
     arrays = states.values() if isinstance(states, Mapping) else [states]
     numbers = sum(array[0].size for array in arrays)
     kept = spread(states, max(1, min(MOST_STATES, MOST_NUMBERS // numbers)))
     count, whole = length(kept), length(states)
     return kept, f"visited states: {count}{f' of {whole}' if count < whole else ''} {source}"
-
-
-def _of_buffer(model: Any, buffer: Any) -> States:
-    """What a replay buffer holds, which is not normalised; of all its environments."""
-
-    def flat(stored: Any, space: Any) -> Any:
-        return stored[: buffer.size()].reshape(-1, *space.shape)
-
-    space, stored = model.observation_space, buffer.observations
-    if isinstance(stored, Mapping):
-        return {key: flat(value, space.spaces[key]) for key, value in stored.items()}
-    return flat(stored, space)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -13,9 +12,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ig_core import InputError
+from ig_rl.episodes.copies import copied
+from ig_rl.episodes.matching import arranged
 from ig_rl.observations.normalisation import Normalisation
 
-Normalise = Callable[[Any], Any]
+Change = Callable[[Any], Any]
+"""Of what an environment shows."""
 
 
 class World(ABC):
@@ -26,7 +28,7 @@ class World(ABC):
 
     count = 1
 
-    def __init__(self, env: Any, normalise: Normalise, arrange: Normalise, render: bool) -> None:
+    def __init__(self, env: Any, normalise: Change, arrange: Change, render: bool) -> None:
         self.env = env
         self.normalise = normalise
         self.arrange = arrange
@@ -118,7 +120,7 @@ class Single(World):
 class First(World):
     """The first environment of a ``VecEnv``; the others are played along."""
 
-    def __init__(self, env: Any, normalise: Normalise, arrange: Normalise, render: bool) -> None:
+    def __init__(self, env: Any, normalise: Change, arrange: Change, render: bool) -> None:
         super().__init__(env, normalise, arrange, render)
         self.count = env.num_envs
 
@@ -158,16 +160,17 @@ def world_of(model: Any, env: Any, vecnormalize: Any, render: bool) -> Iterator[
             "env must be a Gymnasium environment or a VecEnv of stable_baselines3 "
             f"(got {type(env).__name__})"
         )
-    arrange = _arranged(model, env)
+    arrange = arranged(model, env)
     if render and env.render_mode != "rgb_array":
         raise InputError(
             "pictures need an environment that was made with render_mode='rgb_array' "
             f"(got render_mode={env.render_mode!r})"
         )
     kind = First if isinstance(env, VecEnv) else Single
-    normalise = _normalise(Normalisation.of(vecnormalize, model))
-    own, told = _copy(env)
-    inside = list(_normalising(own))
+    by = Normalisation.of(vecnormalize, model)
+    normalise = (lambda seen: seen) if by is None else by.normalize_obs
+    own, told = copied(env)
+    inside = list(_normalisers(own))
     before = [(one, one.training, one.norm_reward) for one in inside]
     try:
         for one in inside:
@@ -181,101 +184,7 @@ def world_of(model: Any, env: Any, vecnormalize: Any, render: bool) -> Iterator[
             one.training, one.norm_reward = training, norm_reward
 
 
-def _normalise(by: Normalisation | None) -> Normalise:
-    """What the agent sees of an observation of the environment."""
-    if by is None:
-        return lambda seen: seen
-
-    def normalised(seen: Any) -> Any:
-        if isinstance(seen, Mapping):
-            return {key: by.normalised(key, value) for key, value in seen.items()}
-        return by.normalised("", seen)
-
-    return normalised
-
-
-def _arranged(model: Any, env: Any) -> Normalise:
-    """What makes an environment's observations those of the agent: nothing, or channels first."""
-    if _sizes(env.action_space) != _sizes(model.action_space):
-        raise InputError(
-            f"the environment takes actions of {env.action_space}, the agent has "
-            f"{model.action_space}: play the environment that it was trained in"
-        )
-    own, wanted = _sizes(env.observation_space), _sizes(model.observation_space)
-    turned = {key for key in own if own[key] != wanted.get(key)}
-    if own.keys() != wanted.keys() or any(_channels_first(own[k]) != wanted[k] for k in turned):
-        raise InputError(
-            f"the environment shows {env.observation_space}, the agent sees "
-            f"{model.observation_space}: play the environment that it was trained in, with the "
-            "same wrappers"
-        )
-
-    def arranged(seen: Any) -> Any:
-        if isinstance(seen, Mapping):
-            return {k: np.moveaxis(v, -1, -3) if k in turned else v for k, v in seen.items()}
-        return np.moveaxis(seen, -1, -3)
-
-    return arranged if turned else lambda seen: seen
-
-
-def fits(env: Any, model: Any) -> bool:
-    """Whether an environment's observations are as large as the agent's."""
-    return _sizes(env.observation_space) == _sizes(model.observation_space)
-
-
-def _sizes(space: Any) -> dict[str, Any]:
-    """Kind and size of a space, or of each space of a ``Dict``; bounds may differ."""
-    from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
-
-    if isinstance(space, Dict):
-        return {key: _sizes(one)[""] for key, one in space.spaces.items()}
-    if isinstance(space, Box):
-        return {"": ("Box", space.shape)}
-    if isinstance(space, Discrete):
-        return {"": ("Discrete", int(space.n))}
-    if isinstance(space, MultiDiscrete):
-        return {"": ("MultiDiscrete", tuple(space.nvec.tolist()))}
-    return {"": (type(space).__name__, space.shape)}
-
-
-def _channels_first(size: Any) -> Any:
-    kind, shape = size
-    return (kind, (shape[2], *shape[:2])) if kind == "Box" and len(shape) == 3 else None
-
-
-def _copy(env: Any) -> tuple[Any, str]:
-    """A copy of an environment, or itself and what is to be told then."""
-    try:
-        return _copied(env), ""
-    except Exception as error:  # the user's own code may raise anything
-        told = f"{type(error).__name__}: {error}"
-        return env, f"the environment itself was played, as it cannot be copied ({told:.80})"
-
-
-def _copied(env: Any) -> Any:
-    """A deep copy without windows, which are opened anew when they are needed.
-
-    Wrappers of Stable-Baselines3 are taken apart: ``VecNormalize`` copies itself without what it
-    wraps, and others hold parts of their class.
-    """
-    from stable_baselines3.common.vec_env import VecEnvWrapper
-
-    if isinstance(env, VecEnvWrapper):
-        own = {k: v for k, v in vars(env).items() if k not in ("venv", "class_attributes")}
-        twin = type(env).__new__(type(env))
-        vars(twin).update(class_attributes=env.class_attributes, venv=_copied(env.venv))
-        vars(twin).update(copy.deepcopy(own))
-        return twin
-    inner = [one.unwrapped for one in getattr(env, "envs", [env])]
-    windows = [v for one in inner for v in vars(one).values() if _is_window(v)]
-    return copy.deepcopy(env, {id(window): None for window in windows})
-
-
-def _is_window(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] == "pygame"
-
-
-def _normalising(env: Any) -> Iterator[Any]:
+def _normalisers(env: Any) -> Iterator[Any]:
     """The ``VecNormalize`` wrappers in an environment."""
     from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
 

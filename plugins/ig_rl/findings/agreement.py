@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +21,7 @@ from ig_core import (
     page,
     plain_numbers,
 )
+from ig_rl.findings.batch import quantity_of
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -141,17 +142,32 @@ def agreement(
     known = [own for own in states if _finite(own)]
     if not known:
         raise InputError("no state could be explained under all baselines")
-    first = known[0][0].display
-    quantities = {str(own[0].display["quantity"]) for own in known}
-    many = f"{first['explain']} of each state's own actions"
     return StateAgreement(
         names=names,
         each=[BaselineAgreement().find(own, names=names) for own in known],
-        quantity=quantities.pop() if len(quantities) == 1 else many,
-        agent=str(first["agent"]),
+        quantity=quantity_of([own[0] for own in known]),
+        agent=str(known[0][0].display["agent"]),
         left_out=len(states) - len(known),
         notes=list(notes),
     )
+
+
+def named(baselines: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
+    """Baselines by what a table calls them.
+
+    Raises:
+        InputError: they are no list or mapping.
+    """
+    if isinstance(baselines, Mapping):
+        return dict(baselines)
+    if isinstance(baselines, str) or not isinstance(baselines, Iterable):
+        raise InputError(f"baselines are a list of at least two (got {baselines!r:.80})")
+    found: dict[str, Any] = {}
+    for one in baselines:
+        name = str(one) if isinstance(one, (str, int, float)) else getattr(one, "name", "given")
+        count = sum(key.partition(" #")[0] == name for key in found)
+        found[f"{name} #{count + 1}" if count else name] = one
+    return found
 
 
 def _finite(attributions: Sequence[Attribution]) -> bool:

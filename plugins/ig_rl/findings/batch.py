@@ -52,8 +52,6 @@ class Batch:
         for number, one in enumerate(attributions):
             _check(one, first, number)
         told = first.display
-        quantities = list(dict.fromkeys(str(one.display["quantity"]) for one in attributions))
-        many = f"{told['explain']} of each state's own actions"
         return cls(
             scores=np.stack([one.scores.numpy() for one in attributions]),
             values=np.array([one.display["values"] for one in attributions], dtype=float),
@@ -64,11 +62,19 @@ class Batch:
             statuses=[one.status for one in attributions],
             pairs=[tuple(one.display["pair"]) for one in attributions],
             explain=str(told["explain"]),
-            quantity=quantities[0] if len(quantities) == 1 else many,
+            quantity=quantity_of(attributions),
             baseline=_baseline(first),
             agent=str(told["agent"]),
             image=_image(told.get("image")),
         )
+
+
+def quantity_of(attributions: Sequence[Attribution]) -> str:
+    """How the explained number of all states is written; in words where each has its own."""
+    told = {str(one.display["quantity"]) for one in attributions}
+    if len(told) == 1:
+        return told.pop()
+    return f"{attributions[0].display['explain']} of each state's own actions"
 
 
 def _check(one: Attribution, first: Attribution, number: int) -> None:

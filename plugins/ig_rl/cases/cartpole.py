@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ig_core import BenchmarkCase, Loaded
-from ig_rl.cases.training import Recipe
+from ig_rl.cases.training import Recipe, small_dqn
 
 MOST = 500.0
 """Return of an episode in which the pole never falls: training ends there."""
@@ -25,23 +25,14 @@ def environment() -> Any:
 
 
 def _dqn(env: Any) -> Any:
-    from stable_baselines3 import DQN
-
-    return DQN(
+    return small_dqn(
         "MlpPolicy",
         env,
-        learning_rate=1e-3,
         buffer_size=50_000,
-        learning_starts=1_000,
-        batch_size=64,
-        train_freq=8,
-        gradient_steps=4,
-        target_update_interval=250,
         exploration_fraction=0.2,
         exploration_final_eps=0.04,
         policy_kwargs={"net_arch": [64, 64]},
         seed=SEED,
-        device="cpu",
     )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ig_core import BenchmarkCase, Loaded
-from ig_rl.cases.training import Recipe
+from ig_rl.cases.training import Recipe, small_dqn
 
 SIDE = 10
 BRIGHT, DIM = 255, 128
@@ -89,24 +89,15 @@ def _network() -> Any:
 
 
 def _dqn(env: Any) -> Any:
-    from stable_baselines3 import DQN
-
-    return DQN(
+    return small_dqn(
         "CnnPolicy",
         env,
-        learning_rate=1e-3,
         buffer_size=20_000,
-        learning_starts=1_000,
-        batch_size=64,
-        train_freq=8,
-        gradient_steps=4,
-        target_update_interval=250,
         exploration_fraction=0.3,
         exploration_final_eps=0.05,
         gamma=0.95,
         policy_kwargs={"net_arch": [], "features_extractor_class": _network()},
         seed=SEED,
-        device="cpu",
     )
 
 

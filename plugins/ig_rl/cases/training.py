@@ -114,6 +114,24 @@ class Recipe:
         save_file({**best, "visited": visited, "returns": returns}, partial)
 
 
+def small_dqn(policy: str, env: Any, **options: Any) -> Any:
+    """An untrained DQN with the settings that suffice for small environments."""
+    from stable_baselines3 import DQN
+
+    return DQN(
+        policy,
+        env,
+        learning_rate=1e-3,
+        learning_starts=1_000,
+        batch_size=64,
+        train_freq=8,
+        gradient_steps=4,
+        target_update_interval=250,
+        device="cpu",
+        **options,
+    )
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """One thread, and the global random states as they were: seeding an agent sets them all."""

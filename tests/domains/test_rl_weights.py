@@ -125,13 +125,12 @@ def test_a_truncated_zip_is_refused_at_every_length(tmp_path):
 
 
 def test_flipped_bytes_in_the_weights_are_refused_or_harmless(tmp_path):
-    stored = io.BytesIO()
-    torch.save(agent().policy.state_dict(), stored)
+    stored, model = io.BytesIO(), agent()
+    torch.save(model.policy.state_dict(), stored)
     for place in range(0, len(stored.getvalue()), len(stored.getvalue()) // 60):
         damaged = bytearray(stored.getvalue())
         damaged[place] ^= 0xFF
-        path = archive(tmp_path / "agent.zip", agent(), policy=bytes(damaged))
-        model = agent()
+        path = archive(tmp_path / "agent.zip", model, policy=bytes(damaged))
         try:
             load_policy_weights(path, model)
         except (ig.StorageError, ig.InputError):

@@ -253,7 +253,7 @@ class Attribution:
 
     def plot(self, top: int = 20) -> Any:
         """A matplotlib figure of the units of largest magnitude (extra ``viz``)."""
-        return figure.bars(self.card(), top)
+        return figure.bars(self.card(), top, self.display)
 
     def _repr_html_(self) -> str:
         return self.view(self, "html") if self.view else html.bars(self.card())

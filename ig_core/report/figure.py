@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ig_core.errors import InputError, MissingFrameworkError, StorageError
@@ -15,7 +16,8 @@ from ig_core.report.text import clean, shortened
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RED, BLUE = "#d6604d", "#4393c3"
+RED, BLUE, SOFT = "#d6604d", "#4393c3", "#57606a"
+LEFTWARDS, RIGHTWARDS = "\N{LEFTWARDS ARROW}", "\N{RIGHTWARDS ARROW}"
 
 
 def new(width: float = 7.0, height: float = 4.0) -> Figure:
@@ -69,8 +71,11 @@ def saved(figure: Figure, path: str | Path) -> Path:
     return path
 
 
-def bars(card: Card, top: int = 20) -> Any:
-    """Signed bars of the units of largest magnitude: red raises the output, blue lowers it."""
+def bars(card: Card, top: int = 20, display: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """Signed bars of the units of largest magnitude: red raises the output, blue lowers it.
+
+    Of ``display``, ``"question"`` is the title and ``"sides"`` says what either sign speaks for.
+    """
     shown = card.largest(top)
     drawn = new(height=1.2 + 0.25 * len(shown.labels))
     axes = drawn.add_subplot()
@@ -80,10 +85,14 @@ def bars(card: Card, top: int = 20) -> Any:
     axes.set_yticks(places, [words(label) for label in shown.labels])
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_xlabel("attribution (same unit as the output)")
     facts = card.facts or {}
-    axes.set_title(
-        f"difference {facts.get('difference', '?')}, residual {facts.get('residual', '?')}",
-        fontsize=10,
-    )
+    about = f"difference {facts.get('difference', '?')}, residual {facts.get('residual', '?')}"
+    sides = display.get("sides")
+    if isinstance(sides, (list, tuple)) and len(sides) == 2:
+        down, up = (words(str(side), 40) for side in sides)
+        axes.set_xlabel(f"{LEFTWARDS} {down}      {up} {RIGHTWARDS}")
+    else:
+        axes.set_xlabel("attribution (same unit as the output)")
+    drawn.suptitle(words(str(display.get("question", "")), 80), fontsize=11)
+    drawn.text(0.99, 0.005, about, fontsize=7, ha="right", va="bottom", color=SOFT)
     return drawn

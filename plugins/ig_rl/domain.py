@@ -21,6 +21,7 @@ from ig_core import (
     Rows,
     Stack,
     Units,
+    plain_numbers,
 )
 from ig_rl import options, view
 from ig_rl.agents import Agent, Point, agent_of
@@ -214,7 +215,14 @@ class AgentDomain(Domain):
         for example, starts, result in zip(task.examples, task.starts, results, strict=True):
             here, there = self.naming.clipped(example, starts)
             notes = self.observations.remarks(starts[0]) if starts else []
-            display = {**result.display, "clipped": [*here, *there], "notes": notes}
+            display = {
+                **result.display,
+                "clipped": [*here, *there],
+                "notes": notes,
+                "starts": plain_numbers(self.naming.starts(example, starts)),
+                "question": view.question(result.display),
+                "sides": view.sides(result.display),
+            }
             told += [*here, *there]
             limit = f"clip_obs cuts off {', '.join([*here, *there])}" if here or there else ""
             reason = "; ".join(filter(None, (result.reason, limit)))

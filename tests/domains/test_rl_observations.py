@@ -729,3 +729,24 @@ def test_names_by_key_and_of_all_frames():
     one = AgentDomain(model, feature_names=list("abcd")).feature_names
     assert one == ("a, 1 step ago", "b, 1 step ago", "c, 1 step ago", "d, 1 step ago", *"abcd")
     assert AgentDomain(model, feature_names=list("abcdefgh")).feature_names == tuple("abcdefgh")
+
+
+# -- where paths start, in the environment's own numbers --------------------------------------
+
+
+def test_a_result_tells_the_raw_value_of_every_unit_at_the_start():
+    model = DQN("MlpPolicy", "CartPole-v1", buffer_size=10, seed=0, device="cpu")
+    mean, var = np.arange(4.0), np.arange(1.0, 5.0)
+    visited = np.random.default_rng(0).normal(mean, 1, size=(50, 4)).astype(np.float32)
+    by = ig_rl.Normalisation(mean, var)
+    result = ig.attribute(model, visited[0], states=visited, vecnormalize=by)
+    assert result.display["starts"] == pytest.approx(visited.mean(0).tolist(), abs=1e-5)
+    plain = ig.attribute(model, visited[0], states=visited)
+    assert plain.display["starts"] == pytest.approx(visited.mean(0).tolist(), abs=1e-6)
+    several = ig.attribute(model, visited[0], baseline=ig_rl.VisitedStates(visited[:1], count=3))
+    assert several.display["starts"] == pytest.approx(visited[0].tolist(), abs=1e-6)
+
+
+def test_a_start_between_categories_has_no_value():
+    model = DQN("MlpPolicy", "FrozenLake-v1", buffer_size=10, seed=0, device="cpu")
+    assert ig.attribute(model, np.array(3), domain="rl").display["starts"] == [None]

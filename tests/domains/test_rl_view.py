@@ -302,6 +302,20 @@ def test_remarks_stand_above_the_bars():
         assert remark in page
 
 
+def test_a_feature_is_shown_with_what_it_is_at_the_start():
+    told = decision([1.0, -2.0], starts=[0.71, None])
+    assert "feature 0 = +0 (from +0.71) pushes towards right" in view.decision("", told)
+    assert "feature 1 = +1 pushes towards left" in view.decision("", told)
+    assert "(from +0.71)" in view.decision_html(told)
+    assert "from" not in view.decision("", decision([1.0], starts=[0.0])).splitlines()[-1]
+
+
+def test_the_plot_of_a_decision_asks_its_question_and_names_its_sides():
+    shown = drawn_texts(decision([1.0], question="Why $a$?", sides=["left", "right"]).plot())
+    assert r"Why \$a\$?" in shown
+    assert any("left" in text and "right" in text for text in shown)
+
+
 def test_a_decision_that_missed_its_tolerance_says_so_above_the_bars():
     missed = replace(decision([1.0]), status="budget")
     for told in (view.decision("bars", missed).split("bars")[0], view.decision_html(missed)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -121,6 +122,13 @@ class Normalisation:
         mean, var = self._of(key)
         z = (raw - mean) / np.sqrt(var + self.epsilon)
         return np.clip(z, -self.clip, self.clip).astype(np.float32)
+
+    def undone(self, key: str, z: Float[Tensor, ...]) -> Float[Tensor, ...]:
+        """What the environment would have given for z, unless it was cut off."""
+        if key not in self.keys:
+            return z
+        mean, var = (torch.from_numpy(one).to(z) for one in self._of(key))
+        return z * (var + self.epsilon).sqrt() + mean
 
     def normalize_obs(self, observation: Any) -> Any:
         """One observation or a batch of them, as ``VecNormalize.normalize_obs`` does it."""

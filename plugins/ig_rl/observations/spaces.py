@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -221,6 +222,19 @@ class Observations:
             hit = self.normalisation.bites(part.key, z[name].cpu())
             units = part.grid.index().expand(hit.shape)[hit].unique().tolist() if hit.any() else []
             found += [names[name][unit] for unit in units]
+        return found
+
+    def undone(self, z: Mapping[str, Tensor]) -> list[float]:
+        """The raw value of every unit at a point of a path; NaN of categories, which are mixed."""
+        found: list[float] = []
+        for name, part in self.parts.items():
+            if part.grid.kind == "category":
+                found += [math.nan] * part.grid.units
+                continue
+            value = z[name].detach().double().cpu() * (255 if part.whole else 1)
+            if self.normalisation is not None:
+                value = self.normalisation.undone(part.key, value)
+            found += part.values(value).tolist()
         return found
 
     def remarks(self, start: Mapping[str, Tensor]) -> list[str]:

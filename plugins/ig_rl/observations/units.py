@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -70,6 +71,22 @@ class Naming:
         if picture is not None:
             display["image"] = picture
         return Units(tuple(labels), named.index, kind=KIND), display
+
+    def starts(self, example: Example, starts: Sequence[Mapping[str, Tensor]]) -> list[float]:
+        """The raw value of every unit where paths start, in the mean of several starts.
+
+        Empty where the observations of an episode move together.
+        """
+        if not starts or len(example.display["names"]) != len(self.names):
+            return []
+        agent = self.observations.agent
+        each = []
+        for start in starts:
+            values = self.observations.undone(start)
+            if (action := start.get("action")) is not None:
+                values += agent.unscaled(action[None].double()).flatten().tolist()
+            each.append(values)
+        return np.mean(each, axis=0).tolist()
 
     def clipped(
         self, example: Example, starts: Sequence[Mapping[str, Tensor]]

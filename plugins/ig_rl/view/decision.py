@@ -45,6 +45,22 @@ def question(display: Any) -> str:
     return f"Why this {display['quantity']}?"
 
 
+def sides(display: Any) -> list[str]:
+    """What speaks against the explained number, or for the other action, and what for it."""
+    actions = display["actions"]
+    if len(actions) == 2:
+        return [actions[1], actions[0]]
+    return [f"lowers {display['quantity']}", f"raises {display['quantity']}"]
+
+
+def moved(attribution: Attribution, feature: int) -> str:
+    """Where a feature starts, in words; empty where that is not known, or zero for all."""
+    starts = attribution.display.get("starts") or []
+    if not any(starts) or starts[feature] is None:
+        return ""
+    return f"(from {starts[feature]:+.3g})"
+
+
 def direction(attribution: Attribution, feature: int) -> str:
     """What a state feature does to the explained number, in words."""
     score = float(attribution.scores[feature])
@@ -85,7 +101,8 @@ def decision(bars: str, attribution: Attribution) -> str:
     head += [f"{told}." for told in (*warnings(attribution), *notes(attribution))]
     labels = attribution.units.labels
     told = [
-        f"{labels[i]} {direction(attribution, i)}" for i in strongest(attribution, MOST_SENTENCES)
+        " ".join(filter(None, (labels[i], moved(attribution, i), direction(attribution, i))))
+        for i in strongest(attribution, MOST_SENTENCES)
     ]
     return "\n".join([*map(clean, head), "", bars, "", *map(clean, told)])
 
@@ -100,8 +117,7 @@ def decision_html(attribution: Attribution) -> str:
     limit = max((abs(s) for s in scores if math.isfinite(s)), default=0.0) or 1.0
     order = [i for i in strongest(attribution, MOST_BARS) if scores[i]] or [0]
     image = isinstance(display.get("image"), dict)
-    actions = display["actions"]
-    two = len(actions) == 2
+    down, up = sides(display)
     return rendered(
         "decision.html",
         question=question(display),
@@ -110,12 +126,13 @@ def decision_html(attribution: Attribution) -> str:
         notes=notes(attribution),
         picture=embedded_figure(overlay, attribution) if image else "",
         image=image,
-        up=actions[0] if two else f"raises {display['quantity']}",
-        down=actions[1] if two else f"lowers {display['quantity']}",
+        up=up,
+        down=down,
         rows=[
             {
                 "label": attribution.units.labels[i],
                 "score": scores[i],
+                "from": moved(attribution, i),
                 "does": direction(attribution, i),
                 "width": f"{50 * min(abs(scores[i]) / limit, 1):.2f}",
                 "side": "up" if scores[i] > 0 else "down",

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import random
+import sys
 
 import gymnasium
 import numpy as np
@@ -329,6 +330,12 @@ def test_rank_correlations_are_those_of_scipy():
     one, other = rng.integers(0, 4, (2, 20, 6)).astype(float)
     expected = [scipy.stats.spearmanr(a, b).statistic for a, b in zip(one, other, strict=True)]
     assert rank_correlation(one, other) == pytest.approx(expected)
+
+
+def test_no_check_needs_pandas(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    found = ig_rl.faithfulness(linear(), Signs(), [0], count=2, copies=1)
+    assert [*found.sections] == ["flips", "deletion", "frozen", "planted", "randomised"]
 
 
 @pytest.mark.parametrize("copies", [0, 1.5, True])

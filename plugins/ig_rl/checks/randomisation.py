@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -130,11 +129,17 @@ def rank_correlation(
     >>> rank_correlation(np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 4.0, 9.0]])).tolist()
     [1.0]
     """
-    frame = import_module("pandas").DataFrame
-    ranks = [np.asarray(frame(rows).rank(axis=1)) for rows in (one, other)]
+    ranks = [np.stack([_ranks(row) for row in rows]) for rows in (one, other)]
     a, b = (rank - rank.mean(1, keepdims=True) for rank in ranks)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+
+
+def _ranks(values: Float[np.ndarray, " units"]) -> Float[np.ndarray, " units"]:
+    """Ranks from the smallest; NaN of every unit where one is NaN."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (count.cumsum() - (count - 1) / 2)[place]
+    return np.where(np.isnan(values).any(), np.nan, ranks)
 
 
 def _initialise(module: nn.Module, name: str, seed: int) -> None:

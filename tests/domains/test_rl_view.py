@@ -180,7 +180,11 @@ def test_the_strongest_pixels_carry_their_sign_as_a_mark():
 
 
 def test_the_page_of_pixels_shows_frames():
-    assert 'alt="frames of the episode' in view.timeline_html(pixels())
+    page = view.timeline_html(pixels())
+    assert 'alt="frames of the episode' in page
+    assert "Lines are" not in page and "stacked" not in page
+    assert "Of 3 stacked frames the newest is drawn" in view.timeline_html(pixels(3))
+    assert "Lines are" in view.timeline_html(episode())
 
 
 # -- videos -----------------------------------------------------------------------------------
@@ -329,6 +333,9 @@ def test_an_image_is_drawn_under_its_colours():
     assert "data:image/svg+xml" in view.decision_html(told)
     shown = view.overlay(told).axes[1].get_images()[1]
     assert shown.get_array().tolist() == [[1.0, -1.0]]
+    two = decision([0.0, 0.0, 1.0, -1.0], image=image | {"frames": 2})
+    titles = [axes.get_title() for axes in view.overlay(two).axes[:3]]
+    assert titles == ["newest frame", "1 frame earlier", "now"]
     behind = decision([9.0, 1.0, -1.0], image=image | {"first": 1})
     assert view.overlay(behind).axes[1].get_images()[1].get_array().tolist() == [[1.0, -1.0]]
     with pytest.raises(ig.InputError, match="needs an agent's result on an image"):

@@ -61,11 +61,11 @@ def overlay(attribution: Attribution) -> Figure:
     figure = new_figure(2.6 + 2.6 * frames, 3.2)
     every = figure.subplots(1, 1 + frames, squeeze=False)[0]
     _frame(every[0], seen[-1])
-    every[0].set_title("observation" if frames == 1 else "last frame", fontsize=9)
+    every[0].set_title("observation" if frames == 1 else "newest frame", fontsize=9)
     for i, axes in enumerate(every[1:]):
         drawn = coloured(axes, scores[i], seen[min(i, len(seen) - 1)], limit)
         ago = frames - 1 - i
-        axes.set_title("attribution" if not ago else f"{ago} frames earlier", fontsize=9)
+        axes.set_title("attribution" if frames == 1 else _when(ago), fontsize=9)
     figure.colorbar(drawn, ax=every[1:].tolist(), pad=0.02, shrink=0.9, label="attribution")
     figure.suptitle(figure_words(str(attribution.display.get("quantity", "")), 70), fontsize=10)
     return figure
@@ -140,6 +140,10 @@ def _grey(seen: Pixels) -> Pixels:
     if low >= 0 and high <= 255:
         return np.nan_to_num(seen) / 255
     return (np.nan_to_num(seen, nan=low) - low) / ((high - low) or 1.0)
+
+
+def _when(ago: int) -> str:
+    return f"{ago} frame{'s' if ago > 1 else ''} earlier" if ago else "now"
 
 
 def _limit(scores: Float[np.ndarray, ...]) -> float:

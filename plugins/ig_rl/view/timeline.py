@@ -23,8 +23,13 @@ INK, BLUE, GREY = "#1b1f24", "#2b6ca3", "#8a929b"
 MOST_LETTERS = 26
 """Of a feature's name beside the picture."""
 
+LEAST_HEIGHT = 1.2
+"""Inches of the features by steps, or the scale beside them could not be read."""
+
 MOST_MARKS = 120
 """Steps up to which every action and reward has a mark of its own."""
+
+LINES = "Lines are the features' own values, each on its own scale."
 
 MOST_TOLD = 200
 """Rows of the table beneath the picture."""
@@ -37,9 +42,9 @@ def timeline(found: Timeline) -> Figure:
     zero; a line in each row is the feature's own value, on its own scale.
     """
     rows = feature_rows(found.names, found.scores, found.values)
-    high = 0.34 if len(rows.names) > 8 else 0.5
-    figure = new_figure(9.0, 3.9 + high * len(rows.names))
-    heights = [high * len(rows.names), 1.1, 0.7, 0.7]
+    high = max((0.34 if len(rows.names) > 8 else 0.5) * len(rows.names), LEAST_HEIGHT)
+    figure = new_figure(9.0, 3.9 + high)
+    heights = [high, 1.1, 0.7, 0.7]
     every = figure.subplots(4, 1, sharex=True, height_ratios=heights)
     _heat(figure, every[0], rows)
     _number(every[1], found)
@@ -67,6 +72,8 @@ def timeline_html(found: Timeline) -> str:
         doubtful=sum(status not in ("converged", "noise_floor") for status in found.statuses),
         plot=embedded_figure(filmstrip if found.image else timeline, found),
         alt="frames of the episode" if found.image else "features by steps",
+        lines="" if found.image else LINES,
+        stacked=found.image[0] if found.image else 1,
         table=Markup(shown.to_html()),
         more=max(len(found.rewards) - MOST_TOLD, 0),
     )

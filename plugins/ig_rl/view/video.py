@@ -170,4 +170,5 @@ def _column(rows: FeatureRows, step: int) -> Float[np.ndarray, " rows"]:
 
 
 def _number(found: Timeline, step: int) -> str:
-    return f"{figure_words(found.quantity, 40)} = {found.outputs[step]:.3g}"
+    told = f"{figure_words(found.quantity, 34)} = {found.outputs[step]:.3g}"
+    return f"{told} (baseline {found.base[step]:.3g})"

@@ -54,7 +54,8 @@ class Wrapped:
     @cached_property
     def visited(self) -> Visited:
         """States that the agent visited; the environment is played when they are first needed."""
-        return Visited.of(player(self.model), self.env, self.vecnormalize, self.given)
+        with self._domain(self.options).prepared():
+            return Visited.of(player(self.model), self.env, self.vecnormalize, self.given)
 
     def explain(
         self,
@@ -125,14 +126,16 @@ class Wrapped:
         Raises:
             InputError: there is no environment, it is not the agent's, or it raised.
         """
-        played = play(
-            player(self.model),
-            self._environment(env, "explain_episode"),
-            [seed],
-            vecnormalize=self.vecnormalize,
-            render=render,
-            most_steps=most_steps,
-        )
+        env = self._environment(env, "explain_episode")
+        with self._domain(self.options).prepared():
+            played = play(
+                player(self.model),
+                env,
+                [seed],
+                vecnormalize=self.vecnormalize,
+                render=render,
+                most_steps=most_steps,
+            )
         [episode] = played.episodes
         asked = self._asked(target, versus, options)
         action = self._given(asked, action)

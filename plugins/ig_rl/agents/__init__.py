@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch.nn import Module, UninitializedParameter
+
 from ig_core import InputError
 from ig_rl.agents.actor_critic import ActorCritic
 from ig_rl.agents.agent import Agent, Observation, Point, State
@@ -51,6 +53,9 @@ COVERED = (
 )
 
 
+OTHERWISE = "else explain this agent through two callables, ig_rl.Functions(scores=..., value=...)"
+
+
 def agent_of(model: Any) -> Agent:
     """The agent of a Stable-Baselines3 model, or of a policy alone.
 
@@ -63,6 +68,7 @@ def agent_of(model: Any) -> Agent:
     for base in type(policy).__mro__:
         family = FAMILIES.get(f"{base.__module__}.{base.__qualname__}")
         if family is not None:
+            _check_ready(policy)
             agent = family(policy)
             _check_methods(agent)
             return agent
@@ -78,18 +84,43 @@ def policy_of(model: Any) -> Any:
     return getattr(model, "__dict__", {}).get("policy", model)
 
 
+def _check_ready(policy: Any) -> None:
+    """Refuse networks that have no numbers yet, or none at all."""
+    for name, parameter in policy.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise InputError(
+                f"the policy's {name} is a lazy module that has not seen any input yet; call "
+                "model.predict(observation) once"
+            )
+        if parameter.is_meta:
+            raise InputError(
+                f"the policy's {name} is on the device 'meta', which holds no numbers; load the "
+                "weights first"
+            )
+
+
 def _check_methods(agent: Agent) -> None:
     """Refuse policies that compute in their own way what is computed here instead."""
     for part, methods in agent.bypassed.items():
-        kind = type(getattr(agent.policy, part) if part else agent.policy)
+        owner = getattr(agent.policy, part) if part else agent.policy
+        kind = type(owner)
         for name in methods:
-            method = getattr(kind, name, None)
-            if method is not None and method.__module__.split(".")[0] not in FRAMEWORKS:
+            method = vars(owner).get(name, getattr(kind, name, None))
+            where = getattr(method, "__module__", "") or ""
+            if method is not None and where.split(".")[0] not in FRAMEWORKS:
                 raise InputError(
-                    f"{kind.__qualname__}.{name} is written in {method.__module__} and may compute "
-                    "something else than Stable-Baselines3's; explain this agent through two "
-                    "callables, ig_rl.Functions(scores=..., value=...)"
+                    f"{kind.__qualname__}.{name} is written in {where} and may compute "
+                    f"something else than Stable-Baselines3's; {OTHERWISE}"
                 )
+        if (
+            part
+            and isinstance(owner, Module)
+            and (owner._forward_hooks or owner._forward_pre_hooks)
+        ):
+            raise InputError(
+                f"the policy's {part} has forward hooks, which would not run here: what they "
+                f"change would be left out; remove them, or hook a module inside; {OTHERWISE}"
+            )
 
 
 def _with(policy: Any) -> str:

@@ -136,11 +136,11 @@ class ActorCritic(StochasticActor):
     """PPO, A2C, TRPO and MaskablePPO: actor and critic of one observation."""
 
     def for_actor(self, point: Point) -> Float[Tensor, "rows features"]:
-        features: Tensor = self.policy.pi_features_extractor(point.observation)
+        features: Tensor = self.policy.pi_features_extractor(point.seen)
         return features
 
     def for_critic(self, point: Point) -> Float[Tensor, "rows features"]:
-        features: Tensor = self.policy.vf_features_extractor(point.observation)
+        features: Tensor = self.policy.vf_features_extractor(point.seen)
         return features
 
 

@@ -36,6 +36,13 @@ class Point:
     state: tuple[Float[Tensor, "rows layers hidden"], ...] | None = None
     lengths: Int[Tensor, " rows"] | None = None
 
+    @property
+    def seen(self) -> Observation:
+        """The observation for a network to look at: a copy, as some write into what they get."""
+        if isinstance(self.observation, dict):
+            return {key: value.clone() for key, value in self.observation.items()}
+        return self.observation.clone()
+
 
 class Agent(ABC):
     """One family of agents, wrapped around one policy.

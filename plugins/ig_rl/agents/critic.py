@@ -60,7 +60,7 @@ class ContinuousCritic(Agent):
         """What every critic says of an observation and an action."""
         critic = self.policy.critic
         assert point.action is not None
-        features = critic.features_extractor(point.observation)
+        features = critic.features_extractor(point.seen)
         both = torch.cat([features, point.action], dim=1)
         return torch.stack([network(both).mean(1) for network in critic.q_networks], dim=1)
 
@@ -93,7 +93,7 @@ class DeterministicActor(ContinuousCritic):
 
     def chosen(self, point: Point) -> Float[Tensor, "rows size"]:
         actor = self.policy.actor
-        action: Tensor = actor.mu(actor.features_extractor(point.observation))
+        action: Tensor = actor.mu(actor.features_extractor(point.seen))
         return action
 
 
@@ -122,5 +122,5 @@ class QuantileCritics(ContinuousCritic):
 
 
 def _squashed_mean(actor: Any, point: Point) -> Float[Tensor, "rows size"]:
-    features = actor.features_extractor(point.observation)
+    features = actor.features_extractor(point.seen)
     return torch.tanh(actor.mu(actor.latent_pi(features)))

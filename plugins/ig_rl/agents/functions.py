@@ -145,7 +145,7 @@ class Functions(Agent):
         self, explain: str, point: Point
     ) -> Float[Tensor, " rows"] | Float[Tensor, "rows actions"]:
         if explain == "value" and self._value is not None:
-            rows, value = _rows(point), _tensor("value", self._value(point.observation))
+            rows, value = _rows(point), _tensor("value", self._value(point.seen))
             if tuple(value.shape) not in ((rows,), (rows, 1)):
                 raise _unlike("value", "one number per observation", [(rows,), (rows, 1)], value)
             return value.reshape(rows)
@@ -159,7 +159,7 @@ class Functions(Agent):
     def scores(self, point: Point) -> Float[Tensor, "rows actions"]:
         if self._scores is None:
             return super().scores(point)
-        scores = _tensor("scores", self._scores(point.observation))
+        scores = _tensor("scores", self._scores(point.seen))
         wanted = (_rows(point), self.count)
         if tuple(scores.shape) != wanted:
             raise _unlike("scores", "one number per observation and action", [wanted], scores)

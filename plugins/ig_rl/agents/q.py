@@ -48,7 +48,7 @@ class DeepQ(ValuedActions):
 
     def scores(self, point: Point) -> Float[Tensor, "rows actions"]:
         network = self.policy.q_net
-        scores: Tensor = network.q_net(network.features_extractor(point.observation))
+        scores: Tensor = network.q_net(network.features_extractor(point.seen))
         return scores
 
 
@@ -93,7 +93,7 @@ class QuantileQ(ValuedActions):
     def quantiles(self, point: Point) -> Float[Tensor, "rows quantiles actions"]:
         """Every quantile of every action's return, by the online network."""
         network = self.policy.quantile_net
-        flat: Tensor = network.quantile_net(network.features_extractor(point.observation))
+        flat: Tensor = network.quantile_net(network.features_extractor(point.seen))
         return flat.view(-1, network.n_quantiles, self.count)
 
     def told(self, explain: str, point: Point) -> str:

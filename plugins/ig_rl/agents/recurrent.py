@@ -46,11 +46,9 @@ class RecurrentActorCritic(StochasticActor):
 
     def after(self, point: Point) -> tuple[Float[Tensor, "rows layers hidden"], ...]:
         policy, state = self.policy, self._given(point)
-        _, carried = _step(
-            policy.lstm_actor, policy.pi_features_extractor(point.observation), state[:2]
-        )
+        _, carried = _step(policy.lstm_actor, policy.pi_features_extractor(point.seen), state[:2])
         if policy.lstm_critic is not None and len(state) == 4:
-            features = policy.vf_features_extractor(point.observation)
+            features = policy.vf_features_extractor(point.seen)
             carried += _step(policy.lstm_critic, features, state[2:])[1]
         return carried
 
@@ -72,7 +70,7 @@ class RecurrentActorCritic(StochasticActor):
             return self._remembered(policy.lstm_critic, extractor, point, 2)
         if policy.shared_lstm:
             return self._remembered(policy.lstm_actor, extractor, point, 0)
-        now = point.observation if point.lengths is None else _last(point.observation, point)
+        now = point.seen if point.lengths is None else _last(point.seen, point)
         features: Tensor = policy.critic(extractor(now))
         return features
 
@@ -88,8 +86,8 @@ class RecurrentActorCritic(StochasticActor):
                     "actor's state; pass the RNNStates that policy.forward gives, or unroll the "
                     "episode so far"
                 )
-            return _step(lstm, extractor(point.observation), state)[0]
-        flat, rows, steps = _together(point.observation)
+            return _step(lstm, extractor(point.seen), state)[0]
+        flat, rows, steps = _together(point.seen)
         features = extractor(flat).view(rows, steps, -1).transpose(0, 1)
         with _differentiable(features):
             output: Tensor = lstm(features)[0]

@@ -183,7 +183,8 @@ def faithfulness(
     chosen = list(seeds)
     pool, episodes, played = states, None, None
     if states is None:
-        played = play(model, env, chosen, vecnormalize=options.get("vecnormalize") or None)
+        with asked(None, None, options)[0](model).prepared():
+            played = play(model, env, chosen, vecnormalize=options.get("vecnormalize") or None)
         pool = played.states
         episodes = np.repeat(np.arange(len(chosen)), [len(one) for one in played.episodes])
     rng = np.random.default_rng(options.get("seed", 0))

@@ -123,20 +123,21 @@ def frozen(
     seeds = list(seeds)
     ask, _ = asked(states, None, options)
     domain = ask(model)
-    example = domain.encode(batch_of(domain, states)[0])
-    names = unit_names(example)
-    chosen = _features(features, len(names), _seen(example))
-    values = {name: value.cpu() for name, value in domain.baseline(example).items()}
-    normal = options.get("vecnormalize") or None
-    if intact is None:
-        intact = play(model, env, seeds, vecnormalize=normal, most_steps=most_steps)
-    runs = [intact]
-    for feature in chosen:
-        units = torch.zeros(1, len(names), dtype=torch.bool)
-        units[0, feature] = True
-        masks = {n: m[0] for n, m in example.parts.mask(units, example.inputs).items()}
-        other = seeing(model, masks, values)
-        runs.append(play(other, env, seeds, vecnormalize=normal, most_steps=most_steps))
+    with domain.prepared():
+        example = domain.encode(batch_of(domain, states)[0])
+        names = unit_names(example)
+        chosen = _features(features, len(names), _seen(example))
+        values = {name: value.cpu() for name, value in domain.baseline(example).items()}
+        normal = options.get("vecnormalize") or None
+        if intact is None:
+            intact = play(model, env, seeds, vecnormalize=normal, most_steps=most_steps)
+        runs = [intact]
+        for feature in chosen:
+            units = torch.zeros(1, len(names), dtype=torch.bool)
+            units[0, feature] = True
+            masks = {n: m[0] for n, m in example.parts.mask(units, example.inputs).items()}
+            other = seeing(model, masks, values)
+            runs.append(play(other, env, seeds, vecnormalize=normal, most_steps=most_steps))
     told = {note: None for run in runs for note in run.notes}
     return Freezing(
         names=[names[j] for j in chosen],

@@ -36,6 +36,8 @@ class World(ABC):
         self.notes: list[str] = []
         self.now: Any = None
         self.where = ""
+        self.steps = 0
+        self.shape: tuple[int, ...] = ()
 
     def reset(self, seed: int) -> None:
         """The start of the episode that belongs to a seed."""
@@ -43,6 +45,7 @@ class World(ABC):
         self.steps = 0
         with self._raising("reset(seed=...)"):
             self.now = self.arrange(self._reset(seed))
+        self._check_numbers()
 
     def step(self, action: Any) -> tuple[float, str]:
         """What is paid for an action, and how the episode ended, empty if it goes on."""
@@ -52,6 +55,7 @@ class World(ABC):
         if not math.isfinite(reward):
             raise InputError(f"the environment paid {reward} at step {self.steps} {self.where}")
         self.steps += 1
+        self._check_numbers()
         return reward, end
 
     def seen(self) -> Any:
@@ -70,12 +74,29 @@ class World(ABC):
         """The environment's picture of the present state."""
         with self._raising("render()"):
             frame = np.array(self._picture())
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
             raise InputError(
                 "the environment's render() must give an array of height x width x 3 uint8 "
                 f"(got {frame.dtype} of shape {frame.shape})"
             )
+        if self.shape not in ((), frame.shape):
+            raise InputError(
+                f"the environment's pictures must all have one size (got {frame.shape} at step "
+                f"{self.steps} {self.where}, and {self.shape} before)"
+            )
+        self.shape = frame.shape
         return frame
+
+    def _check_numbers(self) -> None:
+        """That the agent is shown numbers: of NaN, networks make some action all the same."""
+        parts = self.now if isinstance(self.now, Mapping) else {"": self.now}
+        for key, value in parts.items():
+            array = np.asarray(value)
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise InputError(
+                    f"the environment showed NaN or infinity{f' in {key!r}' if key else ''} "
+                    f"before step {self.steps} {self.where}"
+                )
 
     @contextmanager
     def _raising(self, what: str) -> Iterator[None]:

@@ -101,7 +101,7 @@ class Timeline:
         """What the agent did at a step, by name or as numbers."""
         done = self.actions[step]
         if done.ndim:
-            return f"[{', '.join(f'{part:+.3g}' for part in done.tolist())}]"
+            return f"[{', '.join(f'{part:+.3g}' for part in done.flatten().tolist())}]"
         return self.action_names[int(done)]
 
     def strongest(self, k: int = MOST_FEATURES) -> list[int]:

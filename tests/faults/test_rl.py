@@ -122,6 +122,42 @@ def refused(told: str, model: Any, raw: Any = STATE, **options: Any) -> None:
         ig.attribute(model, raw, **options)
 
 
+# -- observations -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (torch.ones(3, dtype=torch.cfloat), "complex64"),
+        (torch.ones(3).to_sparse(), "layout torch.sparse_coo"),
+        (torch.ones(3, device="meta"), "'meta', which holds no numbers"),
+        (np.ma.array(STATE, mask=[1, 0, 0]), "MaskedArray"),
+        (np.array([1, 2, 3], object), "ndarray of object"),
+        (np.array(["a", "b", "c"]), "ndarray of <U1"),
+        ([0.1, 0.2, -0.3], "float.*a list is a batch"),
+        ((STATE, {}), r"env.reset\(\) gives \(observation, info\)"),
+    ],
+    ids=["complex", "sparse", "meta", "masked", "object", "words", "list", "tuple"],
+)
+def test_what_holds_no_plain_numbers_is_refused(raw: Any, told: str) -> None:
+    refused(r"a tensor or an array of numbers \(got .*" + told, agent(), raw)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i2", np.longdouble, np.float16])
+def test_numbers_of_any_precision_and_byte_order_are_the_same_numbers(dtype: Any) -> None:
+    raw = np.array([1, 2, -3])
+    model = agent()
+    wanted = ig.attribute(model, raw.astype(np.float32)).scores
+    assert torch.equal(ig.attribute(model, raw.astype(dtype)).scores, wanted)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_an_empty_dictionary_of_observations_is_refused() -> None:
+    env = World(spaces.Dict())
+    model = DQN("MultiInputPolicy", env, buffer_size=20, device="cpu")
+    refused("no parts: its Dict space is empty", model, {})
+
+
 # -- networks -----------------------------------------------------------------------------------
 
 

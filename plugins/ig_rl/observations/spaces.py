@@ -46,10 +46,14 @@ class Part:
         Raises:
             InputError: these are no numbers.
         """
-        if isinstance(raw, Tensor):
+        if isinstance(raw, Tensor) and _plain(raw):
             array = raw.detach().cpu()
+        elif isinstance(raw, np.ma.MaskedArray):
+            raise InputError(self._no_numbers(raw))  # what is masked is no number
         elif isinstance(raw, (np.ndarray, np.generic)) and raw.dtype.kind in "biuf":
-            array = torch.tensor(np.ascontiguousarray(raw) if raw.ndim else raw.item())
+            long = raw.dtype.itemsize > 8
+            own = np.dtype(np.float64) if long else raw.dtype.newbyteorder("=")
+            array = torch.tensor(np.array(raw, dtype=own, order="C"))
         elif isinstance(raw, (int, float)) and not self.shape:
             array = torch.tensor(raw)
         else:
@@ -126,9 +130,14 @@ class Part:
         hint = "a list is a batch of observations"
         if isinstance(raw, tuple):
             hint = "env.reset() gives (observation, info), pass the first"
+        kind = f" of {raw.dtype}" if isinstance(raw, (np.ndarray, Tensor)) else ""
+        if isinstance(raw, Tensor) and raw.layout != torch.strided:
+            kind = f" of layout {raw.layout}"
+        if isinstance(raw, Tensor) and raw.is_meta:
+            kind = " on the device 'meta', which holds no numbers"
         return (
-            f"an observation must be a tensor or an array of numbers (got {type(raw).__name__}); "
-            f"{hint}"
+            "an observation must be a tensor or an array of numbers (got "
+            f"{type(raw).__name__}{kind}); {hint}"
         )
 
 
@@ -162,6 +171,8 @@ class Observations:
         self.normalisation = normalisation
         self.keyed = isinstance(space, Dict)
         spaces = space.spaces if self.keyed else {"": space}
+        if not spaces:
+            raise InputError("observations of this agent have no parts: its Dict space is empty")
         self.parts = {
             f"{OBSERVATION}.{key}" if key else OBSERVATION: Part(
                 key, one, grid_of(key, one, images, frames, leading)
@@ -308,6 +319,12 @@ class Observations:
                 "all keys of a batch of observations need one first dimension (got "
                 f"{ {name: len(value) for name, value in found.items()} })"
             )
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Whether a tensor holds real numbers, one after the other."""
+    odd = tensor.is_complex() or tensor.is_quantized or tensor.is_nested or tensor.is_meta
+    return tensor.layout == torch.strided and not odd
 
 
 def grid_of(key: str, space: Any, images: bool, frames: int, leading: bool) -> Grid:

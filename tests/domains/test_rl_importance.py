@@ -14,7 +14,7 @@ import ig_core as ig
 import ig_rl
 from ig_rl.analyses import FeatureImportance
 from ig_rl.findings.agreement import agreement
-from ig_rl.findings.importance import by_action, strength
+from ig_rl.findings.importance import Importance, by_action, strength
 
 STATES = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
 
@@ -134,6 +134,38 @@ def test_the_text_has_shares_intervals_and_means_by_action(found):
     top = found.names[found.strongest(1)[0]]
     assert text.splitlines()[1].startswith(top)
     assert found.table().rows[0][1] == found.overall.magnitude.max()
+
+
+def test_of_pixels_the_strongest_have_rows_and_every_frame_its_sum():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(8, 24))
+    found = Importance(
+        names=[f"pixel {i}" for i in range(24)],
+        scores=scores,
+        values=scores,
+        overall=strength(scores),
+        per_action=by_action(scores, ["left"] * 8),
+        quantity="Q",
+        baseline="zeros",
+        residual=0.0,
+        image=(2, 3, 4),
+    )
+    *pixels, before, now = found.table().rows
+    assert [row[0] for row in pixels] == [found.names[i] for i in found.strongest(10)]
+    assert [before[0], now[0]] == ["all pixels, 1 step ago", "all pixels, now"]
+    assert before[1] == pytest.approx(np.abs(scores[:, :12]).sum(1).mean())
+    assert now[4] == pytest.approx(scores[:, 12:].sum(1).mean())
+    assert before[5] + now[5] == pytest.approx(1)
+    assert before[2] < before[1] < before[3]
+    assert [row[0] for row in found.actions().rows[-2:]] == [before[0], now[0]]
+    assert found.actions().rows[-1][1] == pytest.approx(now[4])
+    assert len(found.to_csv().splitlines()) == 1 + 2 * 24
+    np.testing.assert_array_equal(found.maps("mean")[1].ravel(), scores.mean(0)[12:])
+
+
+def test_maps_are_of_images(found):
+    with pytest.raises(ig.InputError, match="maps are of images"):
+        found.maps("mean")
 
 
 def test_csv_and_json_hold_all_numbers(found):

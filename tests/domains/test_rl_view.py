@@ -258,6 +258,38 @@ def test_the_page_of_an_importance_escapes_names():
     assert "40 states" in re.sub(r"\s+", " ", page)
 
 
+def screens(frames=2):
+    """The importance of a stack of images of 3 rows and 4 columns."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(6, frames * 12))
+    names = [f"pixel {i}" for i in range(frames * 12)]
+    return many(
+        names=names,
+        scores=scores,
+        values=rng.random(scores.shape),
+        overall=strength(scores),
+        per_action=by_action(scores, ["left", "right"] * 3),
+        image=(frames, 3, 4),
+    )
+
+
+def test_the_importance_of_images_is_drawn_as_maps_of_every_frame():
+    found = screens()
+    axes = [one for one in view.importance(found).axes if one.get_title()]
+    assert [one.get_title() for one in axes] == ["1 step ago", "now"]
+    for frame, one in enumerate(axes):
+        drawn = one.get_images()[0].get_array()
+        np.testing.assert_allclose(drawn, np.abs(found.scores).mean(0).reshape(2, 3, 4)[frame])
+    signed = [one.get_images()[-1].get_array() for one in view.importance(found).axes[2:4]]
+    np.testing.assert_allclose(np.stack(signed), found.scores.mean(0).reshape(2, 3, 4))
+
+
+def test_of_many_frames_the_newest_are_drawn():
+    titles = [one.get_title() for one in view.importance(screens(frames=6)).axes]
+    assert [one for one in titles if one] == ["3 steps ago", "2 steps ago", "1 step ago", "now"]
+    assert "the newest 4 of 6 frames" in str(view.importance(screens(frames=6)).get_suptitle())
+
+
 # -- one decision -----------------------------------------------------------------------------
 
 

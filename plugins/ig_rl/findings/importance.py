@@ -14,11 +14,15 @@ from jaxtyping import Float
 
 from ig_core import InputError, Table, page, plain_number, plain_numbers
 from ig_rl import view
+from ig_rl.observations.features import past
 
 LEVEL = 0.95
 """Of the intervals."""
 
 RESAMPLES = 1000
+
+MOST_PIXELS = 10
+"""Rows of single pixels in a table; the picture shows all of them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,28 +82,63 @@ class Importance:
         """The features of largest magnitude over all states, the first of them the largest."""
         return np.argsort(-self.overall.magnitude, kind="stable")[: max(k, 0)].tolist()
 
+    @property
+    def pixels(self) -> bool:
+        """Whether the features are the pixels of an image, and nothing else."""
+        return bool(self.image) and math.prod(self.image) == len(self.names)
+
+    def maps(self, measure: str) -> Float[np.ndarray, "frames rows columns"]:
+        """The pixels of one of :data:`MEASURES` over all states, the oldest frame first.
+
+        Raises:
+            InputError: the features are no pixels.
+        """
+        if not self.pixels:
+            raise InputError("maps are of images (this importance is of features that are none)")
+        found: Float[np.ndarray, "frames rows columns"] = getattr(self.overall, measure)
+        return found.reshape(self.image)
+
     def table(self) -> Table:
-        """One feature a row, the strongest first, with intervals over all states."""
-        whole = self.overall
-        (low, high), (least, most) = whole.intervals["magnitude"], whole.intervals["share"]
-        rows: list[list[str | float]] = [
-            [
-                self.names[i],
-                *map(float, (whole.magnitude[i], low[i], high[i], whole.mean[i])),
-                *map(float, (whole.share[i], least[i], most[i])),
+        """One feature a row, the strongest first, with intervals over all states.
+
+        Of an image the strongest pixels, and then the sum over all pixels of every frame.
+        """
+        rows: list[list[str | float]] = _rows(self.names, self.overall, self._told())
+        notes = self._facts()
+        if self.pixels:
+            frames = self._frames(self.scores)
+            whole = strength(self._frames(np.abs(self.scores)))
+            summed = Strength(
+                count=whole.count,
+                magnitude=whole.magnitude,
+                mean=frames.mean(0),
+                share=whole.share,
+                intervals=whole.intervals,
+            )
+            rows += _rows(self._frame_names(), summed, range(self.image[0]))
+            notes += [
+                f"the {len(self._told())} strongest of {len(self.names)} pixels, then the sums "
+                "over all pixels of a frame"
             ]
-            for i in self.strongest(len(self.names))
-        ]
         ends = ["95 % low", "95 % high"]
         columns = ["feature", "mean |score|", *ends, "mean score", "share", *ends]
-        return Table(columns, rows, self._facts())
+        return Table(columns, rows, notes)
 
     def actions(self) -> Table:
-        """One feature a row and one action a column: the mean score of states that choose it."""
+        """One feature a row and one action a column: the mean score of states that choose it.
+
+        Of an image the strongest pixels, and then the sum over all pixels of every frame.
+        """
+        every = self.per_action.values()
         rows: list[list[str | float]] = [
-            [self.names[i], *(float(part.mean[i]) for part in self.per_action.values())]
-            for i in self.strongest(len(self.names))
+            [self.names[i], *(float(part.mean[i]) for part in every)] for i in self._told()
         ]
+        if self.pixels:
+            sums = [self._frames(part.mean[None])[0] for part in every]
+            rows += [
+                [name, *(float(own[f]) for own in sums)]
+                for f, name in enumerate(self._frame_names())
+            ]
         counts = ", ".join(f"{part.count} {name}" for name, part in self.per_action.items())
         return Table(
             ["mean score", *self.per_action], rows, [f"states: {counts}"] if counts else []
@@ -158,6 +197,8 @@ class Importance:
     def plot(self) -> Any:
         """A matplotlib figure: magnitudes with their intervals, and means for each action.
 
+        Of an image two maps of every frame: of the mean magnitudes, and of the mean scores.
+
         Raises:
             MissingFrameworkError: matplotlib is not installed.
         """
@@ -169,6 +210,20 @@ class Importance:
         )
         return f"Importance({self.quantity}, {self.overall.count} states: {told})"
 
+    def _told(self) -> list[int]:
+        """The features that have rows in tables."""
+        return self.strongest(MOST_PIXELS if self.pixels else len(self.names))
+
+    def _frames(
+        self, scores: Float[np.ndarray, "states features"]
+    ) -> Float[np.ndarray, "states frames"]:
+        """The sum of every frame's pixels."""
+        return scores.reshape(len(scores), self.image[0], -1).sum(2)
+
+    def _frame_names(self) -> list[str]:
+        frames = self.image[0]
+        return [f"all pixels, {past(frames - 1 - f)}" for f in range(frames)]
+
     def _facts(self) -> list[str]:
         left = f", {self.left_out} left out that could not be explained" if self.left_out else ""
         return [
@@ -177,6 +232,19 @@ class Importance:
             "intervals: 95 %, bootstrap over states, which are taken for independent",
             *self.notes,
         ]
+
+
+def _rows(names: Sequence[str], found: Strength, some: Sequence[int]) -> list[list[str | float]]:
+    """Some features of a table, in this order."""
+    (low, high), (least, most) = found.intervals["magnitude"], found.intervals["share"]
+    return [
+        [
+            names[i],
+            *map(float, (found.magnitude[i], low[i], high[i], found.mean[i])),
+            *map(float, (found.share[i], least[i], most[i])),
+        ]
+        for i in some
+    ]
 
 
 def strength(

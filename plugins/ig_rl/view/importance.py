@@ -8,7 +8,9 @@ import numpy as np
 from markupsafe import Markup
 
 from ig_core import embedded_figure, figure_words, new_figure
+from ig_rl.observations.features import past
 from ig_rl.view.pages import rendered
+from ig_rl.view.screens import coloured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,14 +28,20 @@ MOST_POINTS = 1000
 
 MOST_LETTERS = 28
 
+MOST_FRAMES = 4
+"""Frames of a stack that are drawn, the newest."""
+
 
 def importance(found: Importance) -> Figure:
     """Mean magnitudes with their intervals, every state's score, and the mean for each action.
 
-    A point is one state, coloured by the value that the feature has there.
+    A point is one state, coloured by the value that the feature has there. Of images there is a map
+    of the mean magnitudes and one of the mean scores, for every frame.
     """
+    if found.pixels:
+        return maps(found)
     order = found.strongest(MOST_ROWS)
-    actions = bool(found.per_action) and not found.image
+    actions = bool(found.per_action)
     figure = new_figure(9.6 if actions else 7.4, 1.5 + 0.36 * len(order))
     widths = [1.0, 1.7, 0.32 * len(found.per_action)] if actions else [1.0, 1.7]
     every = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
@@ -47,6 +55,38 @@ def importance(found: Importance) -> Figure:
     return figure
 
 
+def maps(found: Importance) -> Figure:
+    """How strong every pixel is, and below which way it speaks, the newest frame at the right.
+
+    The latter lies over a pale copy of the mean of what was seen.
+    """
+    sizes, means = (found.maps(measure)[-MOST_FRAMES:] for measure in ("magnitude", "mean"))
+    seen = found.values.mean(0).reshape(found.image)[-MOST_FRAMES:]
+    frames, rows, columns = sizes.shape
+    wide = 2.6 * min(max(columns / rows, 0.5), 2)
+    figure = new_figure(1.4 + max(wide * frames, 3.6), 6.2)
+    every = figure.subplots(2, frames, squeeze=False)
+    largest, limit = (float(np.nan_to_num(np.abs(m)).max()) or 1.0 for m in (sizes, means))
+    for f in range(frames):
+        strong = every[0, f].imshow(
+            sizes[f], cmap="Purples", vmin=0, vmax=largest, interpolation="nearest"
+        )
+        every[0, f].set(xticks=[], yticks=[])
+        every[0, f].set_title(past(frames - 1 - f), fontsize=9)
+        signed = coloured(every[1, f], means[f], seen[f], limit)
+    for row, drawn, label in zip(
+        every, (strong, signed), ("mean |attribution|", "mean attribution"), strict=True
+    ):
+        figure.colorbar(drawn, ax=row.tolist(), pad=0.02, shrink=0.9, label=label)
+    older = found.image[0] - frames
+    figure.suptitle(
+        f"{figure_words(found.quantity, 60)}, {found.overall.count} states"
+        + (f"; the newest {frames} of {found.image[0]} frames" if older else ""),
+        fontsize=10,
+    )
+    return figure
+
+
 def importance_html(found: Importance) -> str:
     """An HTML fragment: the picture and both tables."""
     tables = [found.table()] + ([found.actions()] if found.per_action else [])
@@ -54,6 +94,7 @@ def importance_html(found: Importance) -> str:
         "importance.html",
         quantity=found.quantity,
         states=found.overall.count,
+        pixels=found.pixels,
         plot=embedded_figure(importance, found),
         tables=[Markup(table.to_html()) for table in tables],
     )

@@ -314,3 +314,35 @@ def test_actions_in_several_dimensions_are_written_in_a_row(family: Any) -> None
     flat = ", ".join(f"{part:+.3g}" for part in timeline.actions[0].flatten())
     assert timeline.action(0) == f"[{flat}]"
     assert "[" in timeline.to_text()
+
+
+# -- findings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [5, iter(states()), {}], ids=["number", "iterator", "empty"])
+def test_states_of_a_finding_are_a_batch(given: Any) -> None:
+    with pytest.raises(ig.InputError, match=r"states must be a batch|at least one state"):
+        ig_rl.wrap(agent()).importance(given)
+
+
+@pytest.mark.parametrize("resamples", [0, -1, 1.5, "many", True])
+def test_resamples_are_a_whole_number(resamples: Any) -> None:
+    with pytest.raises(ig.InputError, match="resamples must be a whole number of at least 1"):
+        ig_rl.wrap(agent(), states=states()).importance(resamples=resamples)
+
+
+def test_seeds_are_a_collection() -> None:
+    with pytest.raises(ig.InputError, match=r"such as range\(20\) \(got 3\)"):
+        ig_rl.faithfulness(agent(), World(), 3)
+    with pytest.raises(ig.InputError, match=r"such as range\(20\) \(got 3\)"):
+        ig_rl.frozen(agent(), World(), 3, states=states())
+
+
+@pytest.mark.parametrize(
+    ("mean", "var"),
+    [("a", "b"), ([[0.0], [1.0, 2.0]], [1.0]), ([0.0], [np.inf])],
+    ids=["words", "ragged", "infinite"],
+)
+def test_statistics_of_a_normalisation_are_finite_numbers(mean: Any, var: Any) -> None:
+    with pytest.raises(ig.InputError, match="mean and var of a Normalisation"):
+        ig_rl.Normalisation(mean, var)

@@ -20,7 +20,7 @@ from ig_rl.checks.judged import RANDOM, asked, explained, judged, scores_of
 from ig_rl.checks.planting import Planted, planted
 from ig_rl.checks.randomisation import Randomised, randomised
 from ig_rl.counts import counted
-from ig_rl.episodes import play, visited
+from ig_rl.episodes import play, seeds_of, visited
 
 CHECKS = ("flips", "deletion", "frozen", "planted", "randomised")
 
@@ -180,7 +180,7 @@ def faithfulness(
         if name not in CHECKS:
             raise UnknownNameError("check", str(name), CHECKS)
     counted("count", count)
-    chosen = list(seeds)
+    chosen = seeds_of(seeds)
     pool, episodes, played = states, None, None
     if states is None:
         with asked(None, None, options)[0](model).prepared():

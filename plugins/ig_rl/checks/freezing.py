@@ -15,7 +15,7 @@ from ig_core import Example, InputError, Table, plain_numbers
 from ig_rl.checks.copies import copied
 from ig_rl.checks.interval import Estimate, estimate
 from ig_rl.checks.judged import asked, batch_of, unit_names
-from ig_rl.episodes import MOST_STEPS, Episodes, play
+from ig_rl.episodes import MOST_STEPS, Episodes, play, seeds_of
 
 MOST_FEATURES = 64
 """More features than these are only frozen by their numbers: each costs whole episodes."""
@@ -120,7 +120,7 @@ def frozen(
         InputError: there is no seed, the environment is none of the agent's, or there are too many
             features to freeze them all.
     """
-    seeds = list(seeds)
+    seeds = seeds_of(seeds)
     ask, _ = asked(states, None, options)
     domain = ask(model)
     with domain.prepared():

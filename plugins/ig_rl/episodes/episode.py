@@ -103,7 +103,7 @@ def play(
         InputError: there is no seed, the environment is none of the agent's, or it raised.
         ForwardError: the agent raised.
     """
-    chosen = [_seed(seed) for seed in seeds]
+    chosen = seeds_of(seeds)
     if not chosen:
         raise InputError("play needs at least one seed (got none)")
     counted("most_steps", most_steps)
@@ -164,6 +164,19 @@ def _stacked(states: Sequence[Any]) -> States:
     if isinstance(states[0], Mapping):
         return {key: np.stack([state[key] for state in states]) for key in states[0]}
     return np.stack(states)
+
+
+def seeds_of(given: Any) -> list[int]:
+    """Seeds of episodes, whole numbers.
+
+    Raises:
+        InputError: one of them is none, or they are no collection.
+    """
+    if not isinstance(given, Iterable):
+        raise InputError(
+            f"seeds are a collection of whole numbers, such as range(20) (got {given!r})"
+        )
+    return [_seed(seed) for seed in given]
 
 
 def _seed(value: Any) -> int:

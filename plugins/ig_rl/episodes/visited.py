@@ -74,8 +74,19 @@ def spread(states: States, most: int) -> States:
 
 
 def length(states: States) -> int:
-    """How many states these are."""
-    return len(next(iter(states.values())) if isinstance(states, Mapping) else states)
+    """How many states these are.
+
+    Raises:
+        InputError: they are no batch.
+    """
+    some = next(iter(states.values()), ()) if isinstance(states, Mapping) else states
+    try:
+        return len(some)
+    except TypeError as error:
+        raise InputError(
+            "states must be a batch: an array whose first dimension counts states, or a list "
+            f"(got {type(some).__name__})"
+        ) from error
 
 
 def each(states: States) -> list[Any]:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from ig_core import InputError, Table, page, plain_number, plain_numbers
 from ig_rl import view
+from ig_rl.counts import counted
 from ig_rl.observations.features import past
 
 LEVEL = 0.95
@@ -260,8 +261,9 @@ def strength(
     ([2.0, 1.0], [2.0, 0.0], [0.6666666666666666, 0.3333333333333333])
 
     Raises:
-        InputError: there is no state.
+        InputError: there is no state, or no whole number of resamples.
     """
+    counted("resamples", resamples)
     count, features = scores.shape
     if not count:
         raise InputError("importance needs at least one state that could be explained (got none)")

@@ -45,8 +45,14 @@ class Normalisation:
                 f"{sorted(self.var)})"
             )
         for key in self.keys:
-            mean, var = self._of(key)
-            if mean.shape != var.shape or not np.isfinite(mean).all() or not (var >= 0).all():
+            try:
+                mean, var = self._of(key)
+            except (TypeError, ValueError) as error:
+                raise InputError(
+                    f"mean and var of a Normalisation are arrays of numbers ({error})"
+                ) from error
+            known = np.isfinite(mean).all() and np.isfinite(var).all() and (var >= 0).all()
+            if mean.shape != var.shape or not known:
                 raise InputError(
                     "mean and var of a Normalisation need one shape and finite numbers, the "
                     f"variance none below 0 (got shapes {mean.shape} and {var.shape})"

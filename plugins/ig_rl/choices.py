@@ -22,7 +22,6 @@ from ig_core import (
 from ig_rl import view
 from ig_rl.agents import Agent, Point
 from ig_rl.observations import features
-from ig_rl.observations.situations import rows_of
 
 TIE_ULPS = 8.0
 """Scores that differ by fewer roundings than this are tied."""
@@ -60,7 +59,7 @@ class Choices:
         with asked():
             each = [self.agent.ranked(self.explain, point) for point in points]
             return torch.cat(
-                [self.numbers(one, rows_of(point)) for one, point in zip(each, points, strict=True)]
+                [self.numbers(one, point.rows) for one, point in zip(each, points, strict=True)]
             )
 
     def numbers(self, found: Tensor, rows: int) -> Float[Tensor, "rows choices"]:

@@ -18,7 +18,6 @@ from ig_rl.checks import Faithfulness, faithfulness
 from ig_rl.counts import counted
 from ig_rl.domain import AgentDomain
 from ig_rl.episodes import MOST_STEPS, play, visited
-from ig_rl.episodes.greedy import player
 from ig_rl.episodes.matching import normaliser
 from ig_rl.episodes.question import ask, remembered, so_far
 from ig_rl.episodes.visited import Visited
@@ -55,7 +54,7 @@ class Wrapped:
     def visited(self) -> Visited:
         """States that the agent visited; the environment is played when they are first needed."""
         with self._domain(self.options).prepared():
-            return Visited.of(player(self.model), self.env, self.vecnormalize, self.given)
+            return Visited.of(self.model, self.env, self.vecnormalize, self.given)
 
     def explain(
         self,
@@ -129,7 +128,7 @@ class Wrapped:
         env = self._environment(env, "explain_episode")
         with self._domain(self.options).prepared():
             played = play(
-                player(self.model),
+                self.model,
                 env,
                 [seed],
                 vecnormalize=self.vecnormalize,

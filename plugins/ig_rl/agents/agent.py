@@ -43,6 +43,12 @@ class Point:
             return {key: value.clone() for key, value in self.observation.items()}
         return self.observation.clone()
 
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        one = self.observation
+        return len(next(iter(one.values())) if isinstance(one, dict) else one)
+
 
 class Agent(ABC):
     """One family of agents, wrapped around one policy.

@@ -145,7 +145,7 @@ class Functions(Agent):
         self, explain: str, point: Point
     ) -> Float[Tensor, " rows"] | Float[Tensor, "rows actions"]:
         if explain == "value" and self._value is not None:
-            rows, value = _rows(point), _tensor("value", self._value(point.seen))
+            rows, value = point.rows, _tensor("value", self._value(point.seen))
             if tuple(value.shape) not in ((rows,), (rows, 1)):
                 raise _unlike("value", "one number per observation", [(rows,), (rows, 1)], value)
             return value.reshape(rows)
@@ -160,7 +160,7 @@ class Functions(Agent):
         if self._scores is None:
             return super().scores(point)
         scores = _tensor("scores", self._scores(point.seen))
-        wanted = (_rows(point), self.count)
+        wanted = (point.rows, self.count)
         if tuple(scores.shape) != wanted:
             raise _unlike("scores", "one number per observation and action", [wanted], scores)
         return scores
@@ -229,11 +229,6 @@ def _networks(thing: Any) -> list[nn.Module]:
 def _travels(thing: Any) -> bool:
     """Whether a deep copy of a callable holds copies of its networks."""
     return not inspect.isfunction(thing) and not isinstance(thing, functools.partial)
-
-
-def _rows(point: Point) -> int:
-    seen = point.observation
-    return len(next(iter(seen.values())) if isinstance(seen, dict) else seen)
 
 
 def _tensor(name: str, found: Any) -> Tensor:

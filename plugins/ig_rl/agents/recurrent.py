@@ -55,7 +55,7 @@ class RecurrentActorCritic(StochasticActor):
     def along(self, episode: Observation) -> tuple[Float[Tensor, "steps layers hidden"], ...]:
         steps = []
         state = self._given(Point(_step_of(episode, 0)))
-        for step in range(_rows(episode)):
+        for step in range(Point(episode).rows):
             steps.append(state)
             state = self.after(Point(_step_of(episode, step), state=state))
         return tuple(torch.cat(part) for part in zip(*steps, strict=True))
@@ -96,9 +96,8 @@ class RecurrentActorCritic(StochasticActor):
     def _given(self, point: Point) -> tuple[Tensor, ...]:
         if point.state is not None:
             return point.state
-        rows = _rows(point.observation)
         return tuple(
-            s.to(self.device, self.dtype).expand(rows, *s.shape) for s in self.carried(None)
+            s.to(self.device, self.dtype).expand(point.rows, *s.shape) for s in self.carried(None)
         )
 
 
@@ -115,10 +114,6 @@ def _step(
 def _differentiable(features: Tensor) -> AbstractContextManager[Any]:
     """cuDNN refuses the backward pass of an LSTM in evaluation mode; torch's own kernels do not."""
     return torch.backends.cudnn.flags(enabled=False) if features.is_cuda else nullcontext()
-
-
-def _rows(observation: Observation) -> int:
-    return len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
 
 
 def _step_of(episode: Observation, step: int) -> Observation:

@@ -25,15 +25,7 @@ def environment() -> Any:
 
 
 def _dqn(env: Any) -> Any:
-    return small_dqn(
-        "MlpPolicy",
-        env,
-        buffer_size=50_000,
-        exploration_fraction=0.2,
-        exploration_final_eps=0.04,
-        policy_kwargs={"net_arch": [64, 64]},
-        seed=SEED,
-    )
+    return small_dqn(env, seed=SEED)
 
 
 RECIPE_DQN = Recipe(

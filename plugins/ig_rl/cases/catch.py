@@ -90,14 +90,14 @@ def _network() -> Any:
 
 def _dqn(env: Any) -> Any:
     return small_dqn(
-        "CnnPolicy",
         env,
+        seed=SEED,
+        policy="CnnPolicy",
         buffer_size=20_000,
         exploration_fraction=0.3,
         exploration_final_eps=0.05,
         gamma=0.95,
         policy_kwargs={"net_arch": [], "features_extractor_class": _network()},
-        seed=SEED,
     )
 
 

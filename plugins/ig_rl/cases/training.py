@@ -114,22 +114,23 @@ class Recipe:
         save_file({**best, "visited": visited, "returns": returns}, partial)
 
 
-def small_dqn(policy: str, env: Any, **options: Any) -> Any:
-    """An untrained DQN with the settings that suffice for small environments."""
+def small_dqn(env: Any, *, seed: int, policy: str = "MlpPolicy", **changes: Any) -> Any:
+    """An untrained DQN with settings that suffice for small environments, but for changes."""
     from stable_baselines3 import DQN
 
-    return DQN(
-        policy,
-        env,
-        learning_rate=1e-3,
-        learning_starts=1_000,
-        batch_size=64,
-        train_freq=8,
-        gradient_steps=4,
-        target_update_interval=250,
-        device="cpu",
-        **options,
-    )
+    settings: dict[str, Any] = {
+        "learning_rate": 1e-3,
+        "buffer_size": 50_000,
+        "learning_starts": 1_000,
+        "batch_size": 64,
+        "train_freq": 8,
+        "gradient_steps": 4,
+        "target_update_interval": 250,
+        "exploration_fraction": 0.2,
+        "exploration_final_eps": 0.04,
+        "policy_kwargs": {"net_arch": [64, 64]},
+    }
+    return DQN(policy, env, seed=seed, device="cpu", **{**settings, **changes})
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ig_core import InputError, Table, UnknownNameError, page
 from ig_rl.agents import agent_of
@@ -20,7 +20,7 @@ from ig_rl.checks.judged import RANDOM, asked, explained, judged, scores_of
 from ig_rl.checks.planting import Planted, planted
 from ig_rl.checks.randomisation import Randomised, randomised
 from ig_rl.counts import counted
-from ig_rl.episodes import play, seeds_of, visited
+from ig_rl.episodes import States, play, seeds_of, visited
 
 CHECKS = ("flips", "deletion", "frozen", "planted", "randomised")
 
@@ -187,11 +187,7 @@ def faithfulness(
             played = play(model, env, chosen, vecnormalize=options.get("vecnormalize") or None)
         pool = played.states
         episodes = np.repeat(np.arange(len(chosen)), [len(one) for one in played.episodes])
-    rng = np.random.default_rng(options.get("seed", 0))
-    whole = visited.length(pool)
-    drawn = np.sort(rng.choice(whole, min(count, whole), replace=False))
-    each = visited.each(pool)
-    some = [each[i] for i in drawn]
+    some, drawn = _drawn(pool, count, options.get("seed", 0))
     groups = None if episodes is None else episodes[drawn].tolist()
     given = {**options, "visited": pool}
     few = visited.spread(some, FEW)
@@ -218,6 +214,14 @@ def faithfulness(
         if name in checks and name in makers
     }
     return Faithfulness(agent=type(model).__name__, states=len(some), notes=notes, **made)
+
+
+def _drawn(pool: States, count: int, seed: int) -> tuple[list[Any], Int[np.ndarray, " drawn"]]:
+    """At most so many of the states, drawn without replacement, and their places among all."""
+    each = visited.each(pool)
+    rng = np.random.default_rng(seed)
+    places = np.sort(rng.choice(len(each), min(count, len(each)), replace=False))
+    return [each[i] for i in places], places
 
 
 def _made(name: str, make: Callable[[], Any], notes: list[str]) -> Any:

@@ -143,12 +143,6 @@ def _episodes(raw: Any, observations: Observations) -> tuple[list[Any], bool]:
     return list(raw), True
 
 
-def rows_of(point: Point) -> int:
-    """How many rows there are."""
-    one = point.observation
-    return len(next(iter(one.values())) if isinstance(one, dict) else one)
-
-
 def _episode(raw: Any, observations: Observations, action: Tensor | None) -> Situations:
     tensors, several = observations.read(raw)
     if not several or not len(next(iter(tensors.values()))):

@@ -166,7 +166,7 @@ def _check_same(attributions: Sequence[Attribution]) -> None:
                 f"with by() in the same units (got {_told(other)} and {_told(first)})"
             )
         for what, one, two in (
-            ("text or drawing", first.display, other.display),
+            ("text or drawing", _of_input(first), _of_input(other)),
             ("target", first.provenance.get("target"), other.provenance.get("target")),
         ):
             if json.dumps(one, sort_keys=True) != json.dumps(two, sort_keys=True):
@@ -174,6 +174,11 @@ def _check_same(attributions: Sequence[Attribution]) -> None:
                     f"attribution {number} explains another input or number than attribution 0 "
                     f"(their {what} differ)"
                 )
+
+
+def _of_input(attribution: Attribution) -> dict[str, Any]:
+    """What a result shows, but for what belongs to the start of its path or to its values."""
+    return {n: v for n, v in attribution.display.items() if n not in ("start", "facts")}
 
 
 def _same_index(one: Attribution, other: Attribution) -> bool:

@@ -85,7 +85,8 @@ class Domain(ABC):
         """What the user is given of a task's results: by default just these.
 
         Override it to add what is asked of the model once more for all of them, or where the
-        examples were a part of what the user gave.
+        examples were a part of what the user gave. What is added to ``display`` about the start
+        of the path goes beneath ``"start"``, lest baselines could not be compared.
         """
         return results
 

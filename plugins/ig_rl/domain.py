@@ -217,9 +217,11 @@ class AgentDomain(Domain):
             notes = self.observations.remarks(starts[0]) if starts else []
             display = {
                 **result.display,
-                "clipped": [*here, *there],
-                "notes": notes,
-                "starts": plain_numbers(self.naming.starts(example, starts)),
+                "start": {
+                    "values": plain_numbers(self.naming.starts(example, starts)),
+                    "clipped": [*here, *there],
+                    "notes": notes,
+                },
                 "question": view.question(result.display),
                 "sides": view.sides(result.display),
             }

@@ -340,7 +340,7 @@ class SequenceDomain(Domain):
                 display["output"] = f"{words(place, place)}, by the target"
                 display |= {"step": place} if place != len(x) - 1 else {}
             moved = [(x - start[X].double().cpu()).abs().sum(1) for start in starts]
-            display["moved"] = torch.stack(moved).mean(0).tolist()
+            display["start"] = {"moved": torch.stack(moved).mean(0).tolist()}
             if x.numel() <= MOST_SHOWN:
                 display["series"] = x.tolist()
             if self.doubt:

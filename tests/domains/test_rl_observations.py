@@ -146,7 +146,9 @@ def test_from_the_mean_of_visited_categories_mass_moves_to_the_present_one():
     expected = weight[2] * (torch.eye(4, dtype=torch.float64)[1] - mean)
     torch.testing.assert_close(result.values, expected, atol=1e-9, rtol=0)
     assert float(result.scores[0]) == pytest.approx(float(expected.sum()), abs=1e-9)
-    assert result.display["notes"] == ["the start of observation is a distribution over categories"]
+    assert result.display["start"]["notes"] == [
+        "the start of observation is a distribution over categories"
+    ]
 
 
 def test_every_component_of_a_multi_discrete_observation_is_a_unit():
@@ -438,12 +440,12 @@ def test_where_clip_obs_bites_the_features_are_named():
     model = dqn(env)
     with pytest.warns(ig.IGWarning, match="cuts off pole angle,? ?"):
         result = ig.attribute(model, np.array([0.1, 0, 1.0, 0.4], np.float32), vecnormalize=env)
-    assert result.display["clipped"] == ["pole angle"]
+    assert result.display["start"]["clipped"] == ["pole angle"]
     assert "clip_obs cuts off pole angle" in result.reason
     with pytest.warns(ig.IGWarning, match="cart position"):
         start = torch.tensor([5.0, 0, 0, 0])
         result = ig.attribute(model, RAW[1], vecnormalize=env, baseline=start)
-    assert result.display["clipped"] == ["cart position"]
+    assert result.display["start"]["clipped"] == ["cart position"]
 
 
 def test_statistics_by_key_normalise_these_keys_only():
@@ -740,13 +742,13 @@ def test_a_result_tells_the_raw_value_of_every_unit_at_the_start():
     visited = np.random.default_rng(0).normal(mean, 1, size=(50, 4)).astype(np.float32)
     by = ig_rl.Normalisation(mean, var)
     result = ig.attribute(model, visited[0], states=visited, vecnormalize=by)
-    assert result.display["starts"] == pytest.approx(visited.mean(0).tolist(), abs=1e-5)
+    assert result.display["start"]["values"] == pytest.approx(visited.mean(0).tolist(), abs=1e-5)
     plain = ig.attribute(model, visited[0], states=visited)
-    assert plain.display["starts"] == pytest.approx(visited.mean(0).tolist(), abs=1e-6)
+    assert plain.display["start"]["values"] == pytest.approx(visited.mean(0).tolist(), abs=1e-6)
     several = ig.attribute(model, visited[0], baseline=ig_rl.VisitedStates(visited[:1], count=3))
-    assert several.display["starts"] == pytest.approx(visited[0].tolist(), abs=1e-6)
+    assert several.display["start"]["values"] == pytest.approx(visited[0].tolist(), abs=1e-6)
 
 
 def test_a_start_between_categories_has_no_value():
     model = DQN("MlpPolicy", "FrozenLake-v1", buffer_size=10, seed=0, device="cpu")
-    assert ig.attribute(model, np.array(3), domain="rl").display["starts"] == [None]
+    assert ig.attribute(model, np.array(3), domain="rl").display["start"]["values"] == [None]

@@ -329,7 +329,9 @@ def test_a_decision_without_any_part_has_no_bars():
 
 
 def test_remarks_stand_above_the_bars():
-    told = decision([1.0], ties=["a, tied with b"], clipped=["speed"], critic="q1 is the smaller")
+    told = decision(
+        [1.0], ties=["a, tied with b"], start={"clipped": ["speed"]}, critic="q1 is the smaller"
+    )
     text, page = view.decision("bars", told), view.decision_html(told)
     for remark in (
         "Tie: a, tied with b", "q1 is the smaller", "Clipped by the normalisation: speed",
@@ -339,11 +341,13 @@ def test_remarks_stand_above_the_bars():
 
 
 def test_a_feature_is_shown_with_what_it_is_at_the_start():
-    told = decision([1.0, -2.0], starts=[0.71, None])
+    told = decision([1.0, -2.0], start={"values": [0.71, None]})
     assert "feature 0 = +0 (from +0.71) pushes towards right" in view.decision("", told)
     assert "feature 1 = +1 pushes towards left" in view.decision("", told)
     assert "(from +0.71)" in view.decision_html(told)
-    assert "from" not in view.decision("", decision([1.0], starts=[0.0])).splitlines()[-1]
+    assert (
+        "from" not in view.decision("", decision([1.0], start={"values": [0.0]})).splitlines()[-1]
+    )
 
 
 def test_the_plot_of_a_decision_asks_its_question_and_names_its_sides():

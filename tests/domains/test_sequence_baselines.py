@@ -253,3 +253,12 @@ def test_the_metrics_of_the_core_remove_steps_by_these_baselines(
             assert value < 1e-9 or abs(result.delta) < 1e-9
         elif len(task.starts[i]) == 1 and result.scores.abs().max() > 1e-9:
             assert value >= 0  # the order by exact contributions is the best one
+
+
+def test_baselines_of_a_sequence_can_be_compared():
+    model = torch.nn.GRU(2, 3, batch_first=True)
+    x = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    found = [ig.attribute(model, x, target=1, baseline=one) for one in ("zeros", "time-mean")]
+    agreement = ig.BaselineAgreement().find(found)
+    assert list(agreement.names) == ["zeros", "time-mean"]
+    assert agreement.rank_correlation.shape == (2, 2)

@@ -300,8 +300,8 @@ def test_what_is_no_list_of_results_or_no_seed_is_refused() -> None:
     ("display", "told"),
     [
         ({"step": "3"}, "explained step of a result is a whole number .got '3'"),
-        ({"moved": [1.0]}, "how far each of its 4 steps moved"),
-        ({"moved": ["<b>"] * 4}, "how far each of its 4 steps moved"),
+        ({"start": {"moved": [1.0]}}, "how far each of its 4 steps moved"),
+        ({"start": {"moved": ["<b>"] * 4}}, "how far each of its 4 steps moved"),
         ({"times": "0123"}, "times must be 4 finite numbers"),
         ({"times": [[0.0], [1.0, 2.0], [], []]}, "times must be 4 finite numbers"),
     ],

@@ -740,7 +740,7 @@ def test_a_result_keeps_the_series_and_how_far_each_step_moved() -> None:
     for x, result in zip(raw, (one, two), strict=True):
         assert result.display["series"] == x.tolist()
         moved = (x.abs().sum(1) + (x - 1).abs().sum(1)) / 2
-        assert result.display["moved"] == pytest.approx(moved.tolist(), abs=1e-12)
+        assert result.display["start"]["moved"] == pytest.approx(moved.tolist(), abs=1e-12)
         result.to_dict()
 
 
@@ -748,7 +748,7 @@ def test_a_long_series_is_not_kept() -> None:
     x = torch.zeros(2**15 + 1, 2, dtype=torch.float64)
     x[-1] = 1.0
     result = explain(lambda z: z[:, -1].sum(1), x)
-    assert "series" not in result.display and len(result.display["moved"]) == 2**15 + 1
+    assert "series" not in result.display and len(result.display["start"]["moved"]) == 2**15 + 1
     assert float(result.scores[-1]) == pytest.approx(2.0, abs=1e-12)
 
 

@@ -58,7 +58,10 @@ def test_features_add_up_by_their_size_or_cancel() -> None:
 
 
 def test_what_moved_is_divided_out_and_what_did_not_is_left_out() -> None:
-    given = results(columns([8.0, 6.0, 0.0], [4.0, 1.0, 3.0]), moved=[[0, 3, 4], [2, 1, 1]])
+    given = results(
+        columns([8.0, 6.0, 0.0], [4.0, 1.0, 3.0]),
+        start=[{"moved": [0, 3, 4]}, {"moved": [2, 1, 1]}],
+    )
     decay = found(given)
     assert decay.sensitivity.tolist() == [3.0, 1.5, 1.5]
     per_input = found(given, normalise="input")
@@ -70,7 +73,7 @@ def test_normalised_by_the_input_noise_leaves_the_half_life_of_a_leak_exact() ->
     x = torch.randn(5, 60, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     given = ig.attribute(LeakyIntegrator(0.9), x, domain="sequences")
     known = [
-        replace(a, display={**a.display, "moved": own.abs().sum(1).tolist()})
+        replace(a, display={**a.display, "start": {"moved": own.abs().sum(1).tolist()}})
         for a, own in zip(given, x, strict=True)
     ]
     expected = math.log(0.5) / math.log(0.9)
@@ -89,7 +92,7 @@ def test_lags_at_which_nothing_moved_are_left_out_of_every_measure() -> None:
     values = 0.8 ** np.arange(40)
     moved = np.ones(40)
     moved[[-1, -2, -8]] = 0  # the newest two steps, and one more
-    decay = found(results(columns(values), moved=[moved.tolist()]), normalise="input")
+    decay = found(results(columns(values), start=[{"moved": moved.tolist()}]), normalise="input")
     assert np.isnan(decay.profile[[0, 1, 7]]).all() and decay.count[7] == 0
     assert decay.half_life == pytest.approx(math.log(0.5) / math.log(0.8), rel=1e-9)
     assert decay.crossing == pytest.approx(math.log(0.5) / math.log(0.8), rel=1e-9)

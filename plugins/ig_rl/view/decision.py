@@ -55,7 +55,7 @@ def sides(display: Any) -> list[str]:
 
 def moved(attribution: Attribution, feature: int) -> str:
     """Where a feature starts, in words; empty where that is not known, or zero for all."""
-    starts = attribution.display.get("starts") or []
+    starts = _start(attribution).get("values") or []
     if not any(starts) or starts[feature] is None:
         return ""
     return f"(from {starts[feature]:+.3g})"
@@ -152,7 +152,7 @@ def warnings(attribution: Attribution) -> list[str]:
     trusted = attribution.converged or attribution.status == "one_shot"
     told = [] if trusted else [f"Careful: {(attribution.card().facts or {})['status']}"]
     told += [f"Tie: {tie}" for tie in display["ties"]]
-    if clipped := display.get("clipped"):
+    if clipped := _start(attribution).get("clipped"):
         told.append(f"Clipped by the normalisation: {', '.join(clipped)}")
     return told
 
@@ -160,4 +160,10 @@ def warnings(attribution: Attribution) -> list[str]:
 def notes(attribution: Attribution) -> list[str]:
     """What a reader may want to know besides, such as which critic is the smaller."""
     display = attribution.display
-    return [*filter(None, [display.get("critic")]), *display.get("notes", [])]
+    return [*filter(None, [display.get("critic")]), *_start(attribution).get("notes", [])]
+
+
+def _start(attribution: Attribution) -> dict[str, Any]:
+    """What a result tells about the start of its path."""
+    told = attribution.display.get("start")
+    return told if isinstance(told, dict) else {}

@@ -130,7 +130,7 @@ def find_decay(
         )
     top = max(float(np.nanmax(past.amounts.mean(), initial=0.0)), future.reach if future else 0.0)
     if not top > 0:
-        unknown = normalise == "input" and not any("moved" in a.display for a in used)
+        unknown = normalise == "input" and not any(np.isfinite(moved(a)).any() for a in used)
         raise InputError(
             "normalise='input' needs to know how far every step moved, which these results do not "
             "tell: explain the sequences again"

@@ -161,7 +161,8 @@ def moved(attribution: Attribution) -> Lags:
     Raises:
         InputError: it is not a number for each step.
     """
-    length, given = len(attribution.tensors["x"]), attribution.display.get("moved")
+    length, start = len(attribution.tensors["x"]), attribution.display.get("start")
+    given = start.get("moved") if isinstance(start, dict) else None
     if given is None:
         return np.full(length, np.nan)
     numbers = isinstance(given, list) and all(isinstance(one, (int, float)) for one in given)

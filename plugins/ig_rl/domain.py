@@ -71,7 +71,8 @@ class AgentDomain(Domain):
         vecnormalize: a ``VecNormalize``, an :class:`ig_rl.Normalisation`, or True for that of the
             model's environment. Observations, states and given starts are then raw; the path
             runs between normalised ones. Without it they are what the networks receive.
-        frames: how many observations are stacked in each; found from the model's environment.
+        frames: how many observations are stacked in each; found from the environment.
+        surroundings: the environment that tells names and frames; the model's own by default.
         action: the continuous action whose value is explained, in the environment's units, or
             one per observation; the policy's own deterministic action by default.
         state: what a recurrent policy carries, as ``predict`` gives it; it stays where it is. An
@@ -96,6 +97,7 @@ class AgentDomain(Domain):
         action_names: Sequence[str] | None = None,
         vecnormalize: Any = None,
         frames: int | None = None,
+        surroundings: Any = None,
         action: Any = None,
         state: Any = None,
         unrolled: bool = False,
@@ -105,7 +107,7 @@ class AgentDomain(Domain):
         self.agent = options.converted(agent_of(model), dtype)
         self.explain = options.explained(explain, self.agent, model)
         normalisation = Normalisation.of(vecnormalize, model)
-        around = features.surroundings_of(model, raw=normalisation is not None)
+        around = features.surroundings_of(model, surroundings, raw=normalisation is not None)
         self.observations = Observations(
             self.agent,
             frames=around.frames if frames is None else counted("frames", frames),

@@ -34,7 +34,7 @@ MOST_EXPLAINED = 1000
 MOST_COMPARED = 200
 """The same where several baselines are compared."""
 
-ASKED = ("explain", "versus", "states")
+ASKED = ("explain", "versus", "states", "surroundings")
 """Options of the domain that belong to a question, or have an argument of their own here."""
 
 
@@ -303,7 +303,7 @@ def wrap(
     env: Any = None,
     *,
     vecnormalize: Any = None,
-    feature_names: Sequence[str] | None = None,
+    feature_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     action_names: Sequence[str] | None = None,
     states: Any = None,
     **options: Any,
@@ -319,9 +319,10 @@ def wrap(
 
     Args:
         model: an agent of Stable-Baselines3.
-        env: its environment, in which a few seeded episodes are played when visited states are
-            first needed: their mean is where paths start by default. Without it, and without
-            ``states``, they are those of the model's replay buffer.
+        env: its environment, which tells names and stacked frames, and in which a few seeded
+            episodes are played when visited states are first needed: their mean is where paths
+            start by default. Without it, and without ``states``, they are those of the model's
+            replay buffer.
         vecnormalize: what normalised observations in training; by default ``env`` or the model's
             own, where it is a ``VecNormalize``. Observations are then given raw.
         feature_names: one per element of an observation, a unit in brackets at the end.
@@ -342,6 +343,7 @@ def wrap(
         "feature_names": feature_names,
         "action_names": action_names,
         "vecnormalize": vecnormalize,
+        "surroundings": env,
         **options,
     }
     return Wrapped(

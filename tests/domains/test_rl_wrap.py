@@ -329,6 +329,68 @@ def test_the_target_network_is_never_run():
     agent.explain_episode(), agent.importance()
 
 
+# -- what the environment tells --------------------------------------------------------------
+
+
+def loaded(model, path):
+    """The agent as it comes from a file: without an environment of its own."""
+    model.save(path / "agent.zip")
+    found = type(model).load(path / "agent.zip", device="cpu")
+    assert found.get_env() is None
+    return found
+
+
+@pytest.mark.parametrize("vectorised", [False, True])
+def test_a_loaded_agent_has_the_names_of_the_environment_that_is_given(tmp_path, vectorised):
+    env = gymnasium.make("CartPole-v1")
+    model = loaded(dqn(), tmp_path)
+    agent = ig_rl.wrap(model, DummyVecEnv([lambda: env]) if vectorised else env, states=STATES)
+    found = agent.explain(STATE, action=1, versus=0)
+    assert found.display["names"][2] == "pole angle"
+    assert found.units.labels[2].endswith(" rad")
+    assert found.display["actions"] == ["right", "left"]
+    checked = ig_rl.faithfulness(model, env, [0], states=STATES, count=2, checks=["frozen"])
+    assert checked.frozen.names[2].startswith("pole angle")
+
+
+def test_elements_of_a_loaded_agents_action_have_their_names(tmp_path):
+    options = {"net_arch": [8]}
+    model = SAC("MlpPolicy", "Pendulum-v1", policy_kwargs=options, buffer_size=10, device="cpu")
+    agent = ig_rl.wrap(loaded(model, tmp_path), gymnasium.make("Pendulum-v1"), states=np.eye(3))
+    names = agent.explain(np.eye(3, dtype=np.float32)[0]).display["names"]
+    assert names == ["cos of angle", "sin of angle", "angular velocity", "torque"]
+
+
+def test_frames_of_a_loaded_agent_are_those_of_the_environment_that_is_given(tmp_path):
+    env = VecFrameStack(DummyVecEnv([lambda: gymnasium.make("CartPole-v1")]), 2)
+    agent = ig_rl.wrap(loaded(ppo(env), tmp_path), env, states=np.zeros((2, 8)))
+    names = agent.explain(np.zeros(8, np.float32)).display["names"]
+    assert [names[2], names[6]] == ["pole angle, 1 step ago", "pole angle"]
+
+
+class Screens(gymnasium.Env):
+    """Pictures of one grey value."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (36, 36, 1), np.uint8)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.full((36, 36, 1), 100, np.uint8), {}
+
+    def step(self, action):
+        return np.full((36, 36, 1), 100, np.uint8), 0.0, False, True, {}
+
+
+def test_frames_of_images_stay_apart_for_a_loaded_agent(tmp_path):
+    env = VecFrameStack(DummyVecEnv([Screens]), 3)
+    model = DQN("CnnPolicy", env, buffer_size=1, device="cpu", seed=0)
+    screen = np.zeros((3, 36, 36), np.uint8)
+    found = ig_rl.wrap(loaded(model, tmp_path), env, states=screen[None]).explain(screen)
+    assert found.display["image"]["frames"] == 3
+    assert len(found.units) == 3 * 36 * 36
+
+
 # -- what cannot be asked ---------------------------------------------------------------------
 
 

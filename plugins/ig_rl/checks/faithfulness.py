@@ -180,6 +180,7 @@ def faithfulness(
         if name not in CHECKS:
             raise UnknownNameError("check", str(name), CHECKS)
     counted("count", count)
+    options = {"surroundings": env, **options}
     chosen = seeds_of(seeds)
     pool, episodes, played = states, None, None
     if states is None:

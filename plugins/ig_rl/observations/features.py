@@ -32,14 +32,23 @@ class Surroundings:
     leading: bool = False
 
 
-def surroundings_of(model: Any, *, raw: bool) -> Surroundings:
-    """What wraps the environment of a model; ``raw`` says that ``VecNormalize`` is accounted for.
+def surroundings_of(model: Any, env: Any = None, *, raw: bool) -> Surroundings:
+    """What wraps an environment; ``raw`` says that ``VecNormalize`` is accounted for.
 
+    A given environment goes before the model's own, which one that was loaded does not have.
     Nothing is assumed behind a wrapper that changes observations: units would be wrong there.
     """
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+    own = model.get_env() if isinstance(model, BaseAlgorithm) else None
+    space = getattr(model, "observation_space", None)
+    found = [_surroundings(one, space, raw=raw) for one in (env, own) if one is not None]
+    return next((one for one in found if one != Surroundings()), Surroundings())
+
+
+def _surroundings(layer: Any, space: Any, *, raw: bool) -> Surroundings:
     import gymnasium
     from gymnasium.wrappers import FrameStackObservation
-    from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.vec_env import (
         DummyVecEnv,
         VecCheckNan,
@@ -50,7 +59,6 @@ def surroundings_of(model: Any, *, raw: bool) -> Surroundings:
     )
     from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
-    layer = model.get_env() if isinstance(model, BaseAlgorithm) else None
     known_ones, frames, leading = True, 1, False
     while isinstance(layer, VecEnvWrapper):
         if isinstance(layer, VecFrameStack):
@@ -60,9 +68,9 @@ def surroundings_of(model: Any, *, raw: bool) -> Surroundings:
         else:
             known_ones &= isinstance(layer, (VecTransposeImage, VecMonitor, VecCheckNan))
         layer = layer.venv
-    if not isinstance(layer, DummyVecEnv):
+    env = layer.envs[0] if isinstance(layer, DummyVecEnv) else layer
+    if not isinstance(env, gymnasium.Env):
         return Surroundings("", frames)
-    env = layer.envs[0]
     while isinstance(env, gymnasium.Wrapper):
         if isinstance(env, FrameStackObservation):
             known_ones &= frames == 1
@@ -72,7 +80,7 @@ def surroundings_of(model: Any, *, raw: bool) -> Surroundings:
             known_ones &= not changed and not isinstance(env, gymnasium.ObservationWrapper)
         env = env.env
     name = str(env.spec.id).rpartition("-")[0] if env.spec is not None else ""
-    same = frames > 1 or env.observation_space == model.observation_space
+    same = frames > 1 or env.observation_space == space
     return Surroundings(name if known_ones and same else "", frames, leading)
 
 

@@ -161,6 +161,15 @@ def test_names_of_formulas_are_words_in_figures():
     assert any(r"\$x\$" in text for text in drawn_texts(view.timeline(episode(names=["$x$", "b"]))))
 
 
+def test_the_page_of_many_features_holds_the_strongest():
+    scores = np.zeros((STEPS, 2000))
+    scores[:, 1234] = 1.0
+    names = [f"f{i}" for i in range(2000)]
+    page = view.timeline_html(episode(scores=scores, values=scores, names=names))
+    assert ">f1234<" in page and "without the 1984 weakest features" in page
+    assert len(page) < 300_000
+
+
 # -- pixels -----------------------------------------------------------------------------------
 
 
@@ -376,3 +385,13 @@ def test_an_image_is_drawn_under_its_colours():
     assert view.overlay(behind).axes[1].get_images()[1].get_array().tolist() == [[1.0, -1.0]]
     with pytest.raises(ig.InputError, match="needs an agent's result on an image"):
         view.overlay(decision([1.0]))
+
+
+def test_the_page_of_an_importance_holds_the_strongest_features():
+    scores = np.random.default_rng(0).normal(size=(5, 900))
+    names = [f"f{i}" for i in range(900)]
+    found = many(names=names, scores=scores, values=scores, overall=strength(scores), per_action={})
+    page = view.importance_html(found)
+    assert "800 weaker ones are left out" in page
+    assert f">{names[found.strongest(1)[0]]}<" in page
+    assert len(page) < 400_000

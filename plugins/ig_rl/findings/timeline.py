@@ -108,11 +108,16 @@ class Timeline:
         """The features of largest :attr:`strength`, the first of them the largest."""
         return np.argsort(-self.strength, kind="stable")[: max(k, 0)].tolist()
 
-    def table(self) -> Table:
-        """One row a step: what was done and paid, the explained number, and every score."""
+    def table(self, features: Sequence[int] | None = None) -> Table:
+        """One row a step: what was done and paid, the explained number, and every score.
+
+        With ``features`` only theirs, by number, as :meth:`strongest` gives them.
+        """
+        some = range(len(self.names)) if features is None else features
+        scores = self.scores[:, list(some)].tolist()
         return Table(
-            ["step", "action", "reward", "F", *self.names],
-            [[*self._happened(t), *self.scores[t].tolist()] for t in range(len(self))],
+            ["step", "action", "reward", "F", *(self.names[i] for i in some)],
+            [[*self._happened(t), *scores[t]] for t in range(len(self))],
             self._facts(),
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from ig_core import embedded_figure, figure_words, new_figure
+from ig_core import Table, embedded_figure, figure_words, new_figure
 from ig_rl.observations.features import past
 from ig_rl.view.pages import rendered
 from ig_rl.view.screens import coloured
@@ -22,6 +22,9 @@ GREY, INK = "#8a929b", "#1b1f24"
 
 MOST_ROWS = 16
 """Features drawn at most, the strongest; the tables hold all of them."""
+
+MOST_TOLD = 100
+"""Rows of a table beneath the picture."""
 
 MOST_POINTS = 1000
 """States drawn at most; of more, some at equal distances."""
@@ -96,8 +99,15 @@ def importance_html(found: Importance) -> str:
         states=found.overall.count,
         pixels=found.pixels,
         plot=embedded_figure(importance, found),
-        tables=[Markup(table.to_html()) for table in tables],
+        tables=[Markup(_first(table).to_html()) for table in tables],
     )
+
+
+def _first(table: Table) -> Table:
+    """The strongest rows of a table, and how many others there are."""
+    more = len(table.rows) - MOST_TOLD
+    told = [*table.notes, *([f"{more} weaker ones are left out"] if more > 0 else [])]
+    return Table(table.columns, table.rows[:MOST_TOLD], told)
 
 
 def _magnitudes(axes: Axes, found: Importance, order: list[int]) -> None:

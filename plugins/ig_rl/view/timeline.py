@@ -31,8 +31,8 @@ MOST_MARKS = 120
 
 LINES = "Lines are the features' own values, each on its own scale."
 
-MOST_TOLD = 200
-"""Rows of the table beneath the picture."""
+MOST_TOLD, MOST_COLUMNS = 200, 16
+"""Rows of the table beneath the picture, and features in it."""
 
 
 def timeline(found: Timeline) -> Figure:
@@ -60,7 +60,7 @@ def timeline(found: Timeline) -> Figure:
 
 def timeline_html(found: Timeline) -> str:
     """An HTML fragment: the picture, what it was made with, and a table of the steps."""
-    table = found.table()
+    table = found.table(sorted(found.strongest(MOST_COLUMNS)))
     shown = Table(table.columns, table.rows[:MOST_TOLD])
     return rendered(
         "timeline.html",
@@ -76,6 +76,7 @@ def timeline_html(found: Timeline) -> str:
         stacked=found.image[0] if found.image else 1,
         table=Markup(shown.to_html()),
         more=max(len(found.rewards) - MOST_TOLD, 0),
+        weaker=max(len(found.names) - MOST_COLUMNS, 0),
     )
 
 

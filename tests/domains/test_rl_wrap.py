@@ -429,3 +429,14 @@ def test_an_action_that_the_agent_does_not_have_is_refused(bad):
         agent.explain_episode(action=(bad, 0), most_steps=2)
     with pytest.raises(ig.InputError):
         agent.explain_episode(versus=bad, most_steps=2)
+
+
+def test_an_endless_environment_is_not_waited_for_to_know_what_is_visited(monkeypatch):
+    from ig_rl.episodes import visited
+
+    monkeypatch.setattr(visited, "MOST_VISITED", 7)
+    env = gymnasium.make("Pendulum-v1", max_episode_steps=10**9)
+    model = PPO("MlpPolicy", env, device="cpu", seed=0)
+    agent = ig_rl.wrap(model, env)
+    assert len(agent.visited.states) == 5 * 7
+    assert "5 of 5 episodes were cut after 7 steps" in agent.visited.source

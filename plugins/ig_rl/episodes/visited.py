@@ -15,6 +15,9 @@ from ig_rl.episodes.replay import replayed
 VISITED_SEEDS = range(10_000, 10_005)
 """Of the episodes that are played for states; explained episodes should have others."""
 
+MOST_VISITED = 1_000
+"""Steps after which one of them is cut, lest an endless one be waited for."""
+
 MOST_STATES = 5_000
 MOST_NUMBERS = 20_000_000
 """In all states together, which bounds how many images are kept."""
@@ -33,7 +36,9 @@ class Visited:
         if given is not None:
             return cls(given, "visited states: those given")
         if env is not None:
-            played = play(model, env, VISITED_SEEDS, vecnormalize=vecnormalize)
+            played = play(
+                model, env, VISITED_SEEDS, vecnormalize=vecnormalize, most_steps=MOST_VISITED
+            )
             seeds = f"{VISITED_SEEDS[0]} to {VISITED_SEEDS[-1]}"
             told = f"of {len(VISITED_SEEDS)} episodes with the seeds {seeds}"
             return cls(*_bounded(played.states, "; ".join([told, *played.notes])))

@@ -11,6 +11,7 @@ from ig_core import Analysis, Attribution, InputError
 from ig_rl.findings.batch import Batch
 from ig_rl.findings.importance import RESAMPLES, Importance, by_action, strength
 from ig_rl.findings.timeline import Timeline
+from ig_rl.observations.grid import has_steps, latest
 
 
 class FeatureImportance(Analysis):
@@ -68,7 +69,8 @@ class EpisodeTimeline(Analysis):
 
     Options: ``actions`` that were done and ``rewards`` that were paid, one for each step, which
     are needed; ``action_names``, ``seed``, ``frames``, ``ties`` and ``notes`` of the
-    :class:`ig_rl.Timeline`. The steps should explain the same pair of actions.
+    :class:`ig_rl.Timeline`. The steps should explain the same pair of actions. Where each
+    attribution is of an unrolled episode so far, a feature's score is the sum over its steps.
     """
 
     name = "episode-timeline"
@@ -90,7 +92,8 @@ class EpisodeTimeline(Analysis):
         _check_options(
             self, options, "actions, rewards, action_names, seed, frames, ties and notes"
         )
-        batch = Batch.of(attributions)
+        unrolled = any(has_steps(one) for one in attributions)
+        batch = Batch.of([latest(one) if has_steps(one) else one for one in attributions])
         own = {"actions": actions, "rewards": rewards}
         for what, given in own.items():
             if given is None or len(given) != len(attributions):
@@ -103,7 +106,10 @@ class EpisodeTimeline(Analysis):
         if done.ndim == 1 and not action_names:
             action_names = [f"action {a}" for a in range(int(done.max()) + 1)]
         several = len(set(batch.pairs)) > 1
-        told = "each step explains its own actions: signs change with the question"
+        said = [
+            "each step explains its own actions: signs change with the question" if several else "",
+            "unrolled: scores are sums over all observations so far" if unrolled else "",
+        ]
         return Timeline(
             scores=batch.scores,
             values=batch.values,
@@ -124,7 +130,7 @@ class EpisodeTimeline(Analysis):
             ties=list(ties),
             image=batch.image,
             frames=frames,
-            notes=[*([told] if several else []), *notes],
+            notes=[*filter(None, said), *notes],
         )
 
 

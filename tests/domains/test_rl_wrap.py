@@ -1,5 +1,6 @@
 """An agent wrapped with its environment: what is asked, from where, and what stays untouched."""
 
+import json
 import random
 
 import gymnasium
@@ -250,6 +251,30 @@ def test_an_unrolled_episode_ends_in_the_same_numbers():
         action=(1, 0), unrolled=True,
     )  # fmt: skip
     np.testing.assert_allclose([one.at_input for one in batch], carried.outputs, atol=1e-6)
+
+
+def test_an_unrolled_timeline_sums_a_feature_over_all_observations_so_far():
+    """The mean of the states is not where an empty memory is left: the sums have parts of it."""
+    model, env = recurrent(), gymnasium.make("CartPole-v1")
+    agent = ig_rl.wrap(model, env, states=STATES, unrolled=True, dtype="float64")
+    found = agent.explain_episode(seed=1, most_steps=5, tol=1e-6)
+    states = play(model, env, [1]).episodes[0].states
+    assert found.names == ["cart position", "cart velocity", "pole angle", "pole angular velocity"]
+    np.testing.assert_array_equal(found.values, states[:5])
+    for t in (0, 4):
+        alone = agent.explain(states[: t + 1], action=(1, 0), tol=1e-6)
+        each = alone.values.reshape(t + 1, 4)
+        np.testing.assert_allclose(found.scores[t], each.sum(0), atol=1e-12)
+    np.testing.assert_allclose(found.scores.sum(1), found.outputs - found.base, atol=1e-6)
+    assert "unrolled: scores are sums over all observations so far" in found.notes
+    assert json.loads(json.dumps(found.to_dict()))["names"] == found.names
+
+
+def test_features_of_one_name_stay_apart():
+    agent = ig_rl.wrap(dqn(), feature_names=["a", "a", "b", "b"], states=STATES)
+    found = agent.explain(STATES[0])
+    assert found.by("feature").units.labels == ("a", "a", "b", "b")
+    torch.testing.assert_close(found.by("feature").scores, found.scores)
 
 
 def test_states_without_a_memory_are_said_to_be():

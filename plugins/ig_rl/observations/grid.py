@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -151,11 +151,34 @@ def regrouped(attribution: Attribution, by: Any) -> Units:
     return Units(tuple(label for _, label in numbers), index, kind=by)
 
 
+def has_steps(attribution: Attribution) -> bool:
+    """Whether it explains all observations of an episode so far."""
+    return any(told["steps"] for told in attribution.display.get("grids", ()))
+
+
+def latest(attribution: Attribution) -> Attribution:
+    """An unrolled episode by the features of its last step, whose scores are sums over all steps.
+
+    Episodes of different lengths have the same units then.
+    """
+    summed = regrouped(attribution, "feature")
+    display = dict(attribution.display)
+    names, values = iter(display["names"]), iter(display["values"])
+    display |= {"names": [], "values": [], "grids": []}
+    for grid in map(Grid.of, attribution.display["grids"]):
+        own = [(next(names), next(values)) for _ in range(grid.units)][-grid.count :]
+        display["names"] += [name for name, _ in own]
+        display["values"] += [value for _, value in own]
+        display["grids"].append(replace(grid, steps=0).told())
+    return replace(attribution, units=summed, uncertainty=None, spread=None, display=display)
+
+
 def _keys(grid: Grid, names: Sequence[str], by: str) -> list[tuple[str, str]]:
     """What the units of one tensor belong to: a label, which several tensors share or not."""
     if by == "key":
         return [(grid.name, grid.name.removeprefix("observation."))] * len(names)
     if by == "frame" and grid.kind != "action":
         return [("", past(ago)) for ago in grid.ages()]
-    latest = names[-grid.count :]
-    return [(grid.name, latest[i % grid.count]) for i in range(len(names))]
+    newest = names[-grid.count :]  # names need not differ, places do
+    places = [i % grid.count for i in range(len(names))]
+    return [(f"{grid.name} {place}", newest[place]) for place in places]

@@ -291,6 +291,19 @@ def test_agreement_is_printed_as_a_table(tmp_path):
     assert "Spearman: visited-mean / zeros" in repr(found)
 
 
+def test_agreement_is_drawn_with_the_numbers_that_it_has():
+    found = ig_rl.wrap(dqn(), states=STATES).baseline_agreement(
+        STATES[:8], ["visited-mean", "zeros", 0.5]
+    )
+    rho, sizes = found.plot().axes
+    np.testing.assert_array_equal(rho.images[0].get_array(), found.rank_correlation)
+    order = [found.features.index(label.get_text()) for label in sizes.get_yticklabels()]
+    assert sorted(order) == [0, 1, 2, 3]
+    np.testing.assert_array_equal(sizes.images[0].get_array(), found.magnitudes[:, order].T)
+    assert [label.get_text() for label in rho.get_xticklabels()] == list(found.names)
+    assert "<img" in found.to_html()
+
+
 @pytest.mark.parametrize("few", [[], ["zeros"], "zeros", 3])
 def test_agreement_needs_two_baselines(few):
     with pytest.raises(ig.InputError, match="at least two"):

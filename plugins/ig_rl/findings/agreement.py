@@ -21,6 +21,7 @@ from ig_core import (
     page,
     plain_numbers,
 )
+from ig_rl import view
 from ig_rl.findings.batch import quantity_of
 
 
@@ -33,6 +34,7 @@ class StateAgreement:
     """
 
     names: Sequence[str]
+    features: Sequence[str]
     each: Sequence[Agreement]
     quantity: str
     agent: str = ""
@@ -90,7 +92,7 @@ class StateAgreement:
         arrays = ("rank_correlation", "sign_agreement", "same_top", "magnitudes")
         return {
             "names": list(self.names),
-            "features": list(self.each[0].labels),
+            "features": list(self.features),
             "states": len(self.each),
             **{name: plain_numbers(getattr(self, name)) for name in arrays},
             "quantity": self.quantity,
@@ -103,13 +105,21 @@ class StateAgreement:
         """The table as plain text."""
         return self.table().to_text()
 
+    def plot(self) -> Any:
+        """A matplotlib figure: rho of every two baselines, and how strong features are under each.
+
+        Raises:
+            MissingFrameworkError: matplotlib is not installed.
+        """
+        return view.agreement(self)
+
     def to_html(self, path: str | Path | None = None) -> str:
-        """The table as a self-contained page; also written to ``path`` if given.
+        """Plot and table as a self-contained page; also written to ``path`` if given.
 
         Raises:
             StorageError: the file cannot be written.
         """
-        return page("Agreement of baselines", self.table().to_html(), path=path)
+        return page("Agreement of baselines", view.agreement_html(self), path=path)
 
     def __repr__(self) -> str:
         pairs = combinations(range(len(self.names)), 2)
@@ -144,6 +154,7 @@ def agreement(
         raise InputError("no state could be explained under all baselines")
     return StateAgreement(
         names=names,
+        features=list(known[0][0].display["names"]),
         each=[BaselineAgreement().find(own, names=names) for own in known],
         quantity=quantity_of([own[0] for own in known]),
         agent=str(known[0][0].display["agent"]),

@@ -6,6 +6,7 @@ import weakref
 import gymnasium
 import numpy as np
 import pytest
+import sb3_contrib
 import stable_baselines3
 import torch
 import torch_geometric
@@ -356,19 +357,60 @@ class Corridor(gymnasium.Env):
 STATES = [np.asarray(numbers(4, seed=seed)) for seed in (1, 2, 3)]
 
 
-def rl(kind, explain):
-    options = {"buffer_size": 1} if kind is stable_baselines3.DQN else {"n_steps": 2}
-    network = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu"}
-    return AgentDomain(kind("MlpPolicy", Corridor(), **network, **options), explain=explain)
+class Track(Corridor):
+    """The same with a continuous action, seen under two keys."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {"speed": gymnasium.spaces.Box(-2.0, 2.0, (3,)), "gear": gymnasium.spaces.Discrete(4)}
+    )
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+
+
+SITUATIONS = [
+    {"speed": np.asarray(numbers(3, seed=seed)), "gear": np.int64(seed)} for seed in (1, 2, 3)
+]
+
+
+def rl(kind, explain, **options):
+    own = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu"}
+    policy, world = "MlpPolicy", Corridor()
+    if kind in (stable_baselines3.SAC, stable_baselines3.TD3):
+        policy, world = "MultiInputPolicy", Track()
+    if kind is sb3_contrib.RecurrentPPO:
+        policy = "MlpLstmPolicy"
+        own["policy_kwargs"] |= {"lstm_hidden_size": 4}
+        own["batch_size"] = 2
+    on_policy = kind in (stable_baselines3.A2C, sb3_contrib.RecurrentPPO)
+    own |= {"n_steps": 2} if on_policy else {"buffer_size": 1}
+    return AgentDomain(kind(policy, world, **own), explain=explain, **options)
+
+
+def functions():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    return AgentDomain(ig_rl.Functions(network, observation_space=(4,), actions=3))
 
 
 # A DQN has ReLU by default: F has kinks, which an integrator feels.
 DQN, A2C = stable_baselines3.DQN, stable_baselines3.A2C
+SAC, TD3 = stable_baselines3.SAC, stable_baselines3.TD3
+QRDQN, RECURRENT = sb3_contrib.QRDQN, sb3_contrib.RecurrentPPO
 RL = {
     "rl-gap": Subject(make=lambda: rl(DQN, "gap"), examples=STATES, plugin=ig_rl, tol=1e-2),
     "rl-q": Subject(make=lambda: rl(DQN, "q"), examples=STATES, targets=2, tol=1e-2),
     "rl-logit": Subject(make=lambda: rl(A2C, "logit"), examples=STATES),
     "rl-value": Subject(make=lambda: rl(A2C, "value"), examples=STATES),
+    "rl-quantile": Subject(
+        make=lambda: rl(QRDQN, "quantile:0.1"), examples=STATES, targets=2, tol=1e-2
+    ),
+    "rl-critic": Subject(make=lambda: rl(SAC, "q"), examples=SITUATIONS, tol=1e-2),
+    "rl-actor": Subject(make=lambda: rl(TD3, "action"), examples=SITUATIONS, targets=1, tol=1e-2),
+    "rl-recurrent": Subject(make=lambda: rl(RECURRENT, "gap"), examples=STATES),
+    "rl-unrolled": Subject(
+        make=lambda: rl(RECURRENT, "value", unrolled=True),
+        examples=[np.asarray(numbers(steps, 4)) for steps in (3, 1, 5)],
+    ),
+    "rl-functions": Subject(make=functions, examples=STATES, targets=1),
 }
 
 

@@ -54,6 +54,10 @@ class AgentDomain(Domain):
     ``target`` is an action, or for a gap a pair ``(action, other)``; the greedy action if not
     given. Both actions are chosen at the observation and stay fixed along the path.
 
+    >>> result = ig.attribute(model, x, states=states)  # at the state 0, 0, 0.1, 1
+    >>> result.display["quantity"], [round(score, 3) for score in result.scores.tolist()]
+    ('Q(right) - Q(left)', [0.0, 0.0, 1.0, 1.0])
+
     Args:
         explain: a quantity of the agent, its default if not given: ``"gap"`` (why this action
             rather than another: the difference of two Q-values, or of two logits, which are

@@ -33,6 +33,10 @@ def load(path: str | Path, model: Any, *, trust_pickle: bool = False) -> Any:
     A saved ``VecNormalize`` is a pickle as a whole: give its statistics as
     ``ig_rl.Normalisation(mean, var)``.
 
+    >>> model.save("mine.zip")
+    >>> load("mine.zip", model) is model
+    True
+
     Args:
         path: the file.
         model: a model of Stable-Baselines3 or a policy, which gets the weights and is given back.

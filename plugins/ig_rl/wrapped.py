@@ -317,6 +317,14 @@ def wrap(
 
     Model and environment are left as they are: copies of the environment are played.
 
+    >>> agent = wrap(model, env, states=states)
+    >>> agent.explain_episode(seed=0, most_steps=5)
+    Timeline(Q(right) - Q(left), 5 steps, return 5, strongest: pole angle, ...)
+    >>> agent.importance()
+    Importance(gap of each state's own actions, 2 states: pole angle 67 %, ...)
+    >>> agent.baseline_agreement(baselines=["visited-mean", "zeros"])
+    StateAgreement(2 states, Spearman: visited-mean / zeros 1.00)
+
     Args:
         model: an agent of Stable-Baselines3.
         env: its environment, which tells names and stacked frames, and in which a few seeded

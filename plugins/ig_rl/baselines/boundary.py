@@ -29,6 +29,10 @@ class DecisionBoundary(Baseline):
     action of the pair has the higher score, found by bisection in float64; distances are counted
     in standard deviations of the visited states. The values then sum to the gap itself (boundary
     attributions: Wang, Fredrikson, Datta 2021, arXiv:2103.11257).
+
+    >>> result = ig.attribute(model, x, baseline=ig_rl.DecisionBoundary(states))
+    >>> round(abs(result.at_baseline), 6), round(float(result.scores.sum()), 6)
+    (0.0, 2.0)
     """
 
     name = "decision-boundary"

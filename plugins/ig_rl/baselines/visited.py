@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 class VisitedMean(Baseline):
-    """The mean of states that the agent visited: of those given here, or to the domain."""
+    """The mean of states that the agent visited: of those given here, or to the domain.
+
+    >>> result = ig.attribute(model, x, baseline=ig_rl.VisitedMean(states))
+    >>> round(result.at_baseline, 6)
+    0.0
+    """
 
     name = "visited-mean"
     fits: ClassVar[tuple[str, ...]] = ("rl",)
@@ -30,7 +35,12 @@ class VisitedMean(Baseline):
 
 
 class VisitedMedian(Baseline):
-    """The median of visited states, feature by feature, which outliers do not move."""
+    """The median of visited states, feature by feature, which outliers do not move.
+
+    >>> result = ig.attribute(model, x, baseline=ig_rl.VisitedMedian(states))
+    >>> round(result.at_baseline, 6)
+    0.0
+    """
 
     name = "visited-median"
     fits: ClassVar[tuple[str, ...]] = ("rl",)
@@ -51,6 +61,10 @@ class VisitedStates(Baseline):
     The values are the mean over the starts, and their spread is reported (Erion et al. 2021,
     arXiv:1906.10670). States are those given here or to the domain, or else the observations in
     the model's replay buffer.
+
+    >>> result = ig.attribute(model, x, baseline=ig_rl.VisitedStates(states[:1], count=4))
+    >>> round(result.at_baseline, 6)
+    3.0
     """
 
     name = "visited-states"

@@ -89,6 +89,10 @@ def deletion(
     Features are set to the values of the baseline in the order of falling score (MoRF, Samek et
     al. 2017, arXiv:1509.06321); both actions of the gap stay those of the state.
 
+    >>> found = deletion(model, states)
+    >>> bool((found.areas[0] > 0).all())  # of the gap's own attribution
+    True
+
     Args:
         states: the states to judge.
         groups: the episode of every state; intervals then draw whole episodes.

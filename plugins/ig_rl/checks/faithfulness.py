@@ -160,6 +160,10 @@ def faithfulness(
     :func:`planted`, :func:`randomised`. Flips and deletion are of discrete actions only. Model and
     environment are left as they are: the checks use copies.
 
+    >>> found = faithfulness(model, env, [0], checks=["planted"])
+    >>> found.states, float(found.planted.dead.max())
+    (100, 0.0)
+
     Args:
         env: as for :func:`ig_rl.episodes.play`: a Gymnasium environment or a ``VecEnv``.
         seeds: of the episodes that are played, for visited states and with features frozen.

@@ -129,6 +129,11 @@ def flips(
     states that the agent knows, each in its own way. Rankings are those of :class:`Judged`, signed
     and as magnitudes, and random features: their exact expectation where there are few sets of k.
 
+    >>> found = flips(model, states)
+    >>> rates = found.to_dict()["rates"]  # of the top, then of the bottom feature; two ways
+    >>> [rate["rate"]["mean"] for rate in rates if rate["ranking"] == "gap IG"]
+    [0.0, 0.0, 0.5, 0.0]
+
     Args:
         states: the states to judge.
         k: so many features are replaced together.

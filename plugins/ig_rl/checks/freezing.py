@@ -106,6 +106,10 @@ def frozen(
     The agent plays with its deterministic actions, and the same seeds are used for every feature.
     Copies of the policy and of the environment play, as for :func:`ig_rl.episodes.play`.
 
+    >>> found = frozen(model, env, [0, 1], states=states, features=[0, 2])
+    >>> found.names, found.intact.tolist(), bool((found.returns[1] < 250).all())
+    (['cart position', 'pole angle'], [500.0, 500.0], True)
+
     Args:
         env: as for :func:`ig_rl.episodes.play`: a Gymnasium environment or a ``VecEnv``.
         seeds: of the episodes.

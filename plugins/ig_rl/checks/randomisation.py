@@ -79,6 +79,9 @@ def randomised(
     the output down to the input, one more at a time. What is explained stays that of the agent:
     the same actions, from the same start. The model itself is never changed.
 
+    >>> randomised(model, states, copies=1).layers
+    ['q_net.q_net.0']
+
     Args:
         states: the states to explain.
         visited: states that the agent visited; ``states`` if not given.

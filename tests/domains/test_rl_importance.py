@@ -291,6 +291,21 @@ def test_agreement_is_printed_as_a_table(tmp_path):
     assert "Spearman: visited-mean / zeros" in repr(found)
 
 
+def test_agreement_does_not_mind_what_is_said_of_the_starts():
+    """A start may be cut off, or be no category; the input is the same."""
+    narrow = ig_rl.Normalisation(np.zeros(4), np.full(4, 0.2), clip=3.0)
+    agent = ig_rl.wrap(dqn(), states=STATES, vecnormalize=narrow)
+    inside = STATES[(np.abs(STATES) < 1).all(1)][:4]
+    with pytest.warns(ig.IGWarning, match="cuts off"):
+        found = agent.baseline_agreement(inside, ["visited-mean", np.full(4, 9, np.float32)])
+    assert len(found.each) == 4
+    rooms = np.array([0, 0, 0, 1, 2, 3])
+    told = ig_rl.wrap(dqn("FrozenLake-v1"), states=rooms).baseline_agreement(
+        baselines=["visited-mean", "visited-median", "visited-states"]
+    )
+    assert len(told.each) == 6 and told.features == ["state"]
+
+
 def test_agreement_is_drawn_with_the_numbers_that_it_has():
     found = ig_rl.wrap(dqn(), states=STATES).baseline_agreement(
         STATES[:8], ["visited-mean", "zeros", 0.5]

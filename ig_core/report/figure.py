@@ -49,8 +49,11 @@ def embedded(draw: Callable[..., Figure], *finding: Any) -> str:
         drawn = draw(*finding)
     except MissingFrameworkError:
         return ""
+    from matplotlib import rc_context
+
     file = io.BytesIO()
-    drawn.savefig(file, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "ig_core"}):  # the same figure, the same page
+        drawn.savefig(file, format="svg", metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

@@ -157,6 +157,10 @@ def test_steps_that_failed_are_left_blank():
     assert "data:image/svg+xml" in view.timeline_html(found)
 
 
+def test_the_same_episode_gives_the_same_page():
+    assert view.timeline_html(episode()) == view.timeline_html(episode())
+
+
 def test_names_of_formulas_are_words_in_figures():
     assert any(r"\$x\$" in text for text in drawn_texts(view.timeline(episode(names=["$x$", "b"]))))
 

@@ -1,4 +1,24 @@
-"""Reinforcement learning: why an agent of Stable-Baselines3 prefers an action or values a state."""
+"""Reinforcement learning: why an agent of Stable-Baselines3 prefers an action or values a state.
+
+>>> import gymnasium
+>>> import ig_rl
+>>> from stable_baselines3 import DQN
+>>> env = gymnasium.make("CartPole-v1")
+>>> model = DQN("MlpPolicy", env, buffer_size=1, seed=0, device="cpu")
+>>> agent = ig_rl.wrap(model, env)
+>>> observation, _ = env.reset(seed=0)
+>>> agent.explain(observation, action="left", versus="right").display["quantity"]
+'Q(left) - Q(right)'
+
+The usual calls::
+
+    agent.explain(observation)          # why this action rather than the next best
+    agent.explain_episode(seed=0)       # every feature at every step of one episode
+    agent.importance()                  # which features count, and for which action
+    agent.baseline_agreement()          # how far that depends on where paths start
+    agent.faithfulness()                # whether the agent behaves as the scores say
+    agent.visited.states                # where the agent has been
+"""
 
 from __future__ import annotations
 

@@ -86,6 +86,8 @@ class Choices:
         """What to explain at an observation with these scores, and what was tied in choosing."""
         ties: list[str] = []
         if not self.takes or scores is None:
+            if isinstance(target, str) and target in self.agent.explains:
+                raise TargetError(f"{target!r} is a quantity: say explain={target!r}")
             if target is not None:
                 raise TargetError(f"explain={self.explain!r} has no target (got {target!r})")
             return (), ties
@@ -133,20 +135,44 @@ class Choices:
             return None
         if self.takes != 2:
             raise InputError(f"versus= belongs to explain='gap' (got explain={self.explain!r})")
-        if isinstance(versus, str):
-            raise UnknownNameError("other action", versus, [RUNNER_UP])
+        if isinstance(versus, str) and versus not in {*self.names, *self._bare()}:
+            raise UnknownNameError("other action", versus, [RUNNER_UP, *self._bare()])
         return self._checked(versus)
 
+    def _bare(self) -> list[str]:
+        """The names of the choices without units of measurement."""
+        return [features.bare(name) for name in self.names]
+
+    def number(self, name: str) -> int:
+        """The choice of that name.
+
+        Raises:
+            InputError: there is none.
+        """
+        for names in (self._bare(), list(self.names)):
+            if names.count(name) == 1:
+                return names.index(name)
+        if name in self.agent.explains:
+            raise TargetError(
+                f"{name!r} is a quantity, and a target is an action: say explain={name!r}"
+            )
+        raise UnknownNameError(self._what, name, self._bare())
+
+    @property
+    def _what(self) -> str:
+        return "element of an action" if self.elements else "action"
+
     def _checked(self, value: Any) -> int:
+        if isinstance(value, str):
+            return self.number(value)
         try:
             action = operator.index(value)
         except TypeError:
             action = -1
         if isinstance(value, bool) or not 0 <= action < self.count:
-            what = "element of an action" if self.elements else "action"
             raise TargetError(
-                f"an {what} of this agent is a whole number from 0 to {self.count - 1} "
-                f"(got {value!r})"
+                f"an {self._what} of this agent is a whole number from 0 to {self.count - 1}, or "
+                f"its name (got {value!r})"
             )
         return action
 

@@ -12,6 +12,7 @@ import numpy as np
 
 import ig_core as ig
 from ig_core import Attribution, InputError, UnknownNameError
+from ig_rl import given as checked
 from ig_rl.analyses import EpisodeTimeline, FeatureImportance
 from ig_rl.baselines import GivenState, ResetState
 from ig_rl.checks import Faithfulness, faithfulness
@@ -24,6 +25,7 @@ from ig_rl.episodes.visited import Visited
 from ig_rl.findings.agreement import StateAgreement, agreement, named
 from ig_rl.findings.importance import RESAMPLES, Importance
 from ig_rl.findings.timeline import Timeline
+from ig_rl.observations.normalisation import Normalisation
 
 BASELINES = ("visited-mean", "visited-median", "visited-states", "normalised-zero")
 """Whose agreement is printed by default."""
@@ -38,7 +40,7 @@ ASKED = ("explain", "versus", "states", "surroundings")
 """Options of the domain that belong to a question, or have an argument of their own here."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Wrapped:
     """An agent with what belongs to it; see :func:`wrap`."""
 
@@ -49,6 +51,11 @@ class Wrapped:
     """States that the user passed."""
     options: Mapping[str, Any]
     """Of every :class:`ig_rl.AgentDomain` that is made."""
+
+    def __repr__(self) -> str:
+        spec = getattr(self.env, "spec", None)
+        env = "" if self.env is None else f", {spec.id if spec else type(self.env).__name__}"
+        return f"ig_rl.wrap({type(self.model).__name__}{env})"
 
     @cached_property
     def visited(self) -> Visited:
@@ -73,7 +80,7 @@ class Wrapped:
             target: the quantity: ``"gap"`` (why this action rather than that one), ``"q"``,
                 ``"logit"``, ``"value"`` or another of :class:`ig_rl.AgentDomain`; the agent's
                 default if not given.
-            action: the action whose number is explained, or a pair for a gap; the agent's own
+            action: the action (number or name) that is explained, or a pair for a gap; its own
                 choice if not given. A list names one for each observation.
             versus: the other action of a gap, by default the runner-up.
             baseline: where paths start: by default the mean of visited states, where there are
@@ -86,11 +93,13 @@ class Wrapped:
         Raises:
             InputError: the observation or an option does not fit the agent.
         """
-        asked = self._asked(target, versus, options)
-        action = self._given(asked, action)
-        return ig.attribute(  # type: ignore[return-value]
-            self.model, obs, domain="rl", target=action, baseline=self._start(baseline), **asked
-        )
+        checked.known(options, self.explain)
+        with checked.in_these_words():
+            asked = self._asked(target, versus, options)
+            action = self._given(asked, action)
+            return ig.attribute(  # type: ignore[return-value]
+                self.model, obs, domain="rl", target=action, baseline=self._start(baseline), **asked
+            )
 
     def explain_episode(
         self,
@@ -125,6 +134,8 @@ class Wrapped:
         Raises:
             InputError: there is no environment, it is not the agent's, or it raised.
         """
+        checked.known(options, self.explain_episode)
+        checked.quantity(target)
         env = self._environment(env, "explain_episode")
         with self._domain(self.options).prepared():
             played = play(
@@ -136,24 +147,25 @@ class Wrapped:
                 most_steps=most_steps,
             )
         [episode] = played.episodes
-        asked = self._asked(target, versus, options)
-        action = self._given(asked, action)
-        own = {**asked, "versus": None}
-        if self._domain(own).agent.recurrent and not asked.get("unrolled"):
-            own["state"] = asked["state"] = remembered(self._domain(own), episode)
-        domain = self._domain(own)
-        steps = so_far(episode) if asked.get("unrolled") else visited.each(episode.states)
-        question = ask(domain, episode, steps, action, versus)
-        if isinstance(question.target, tuple):
-            asked.pop("versus", None)
-        results = ig.attribute(
-            self.model,
-            steps,
-            domain="rl",
-            target=question.target,
-            baseline=self._start(baseline),
-            **{"seed": seed, **asked},
-        )
+        with checked.in_these_words():
+            asked = self._asked(target, versus, options)
+            action = self._given(asked, action)
+            own = {**asked, "versus": None}
+            if self._domain(own).agent.recurrent and not asked.get("unrolled"):
+                own["state"] = asked["state"] = remembered(self._domain(own), episode)
+            domain = self._domain(own)
+            steps = so_far(episode) if asked.get("unrolled") else visited.each(episode.states)
+            question = ask(domain, episode, steps, action, versus)
+            if isinstance(question.target, tuple):
+                asked.pop("versus", None)
+            results = ig.attribute(
+                self.model,
+                steps,
+                domain="rl",
+                target=question.target,
+                baseline=self._start(baseline),
+                **{"seed": seed, **asked},
+            )
         return EpisodeTimeline().find(
             results,  # type: ignore[arg-type]
             actions=episode.actions,
@@ -190,9 +202,12 @@ class Wrapped:
         Raises:
             InputError: there are no states.
         """
+        checked.known(options, self.importance)
+        checked.quantity(target)
         own, notes = self.visited.some(states, counted("most_states", most_states))
-        asked = self._asked(target, versus, options)
-        domain = self._domain(asked)
+        with checked.in_these_words():
+            asked = self._asked(target, versus, options)
+            domain = self._domain(asked)
         results = self.explain(
             own, target, action=action, versus=versus, baseline=baseline, seed=seed, **options
         )
@@ -232,6 +247,8 @@ class Wrapped:
         Raises:
             InputError: there are no states, or fewer than two baselines.
         """
+        checked.known(options, self.baseline_agreement)
+        checked.quantity(target)
         own, notes = self.visited.some(states, counted("most_states", most_states))
         return agreement(
             {
@@ -276,6 +293,7 @@ class Wrapped:
         self, target: str | None, versus: str | int | None, options: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Options of ``ig_core.attribute``: the domain's, as wrapped and as asked, and its own."""
+        checked.quantity(target)
         asked = {**self.options, "states": self.visited.states, **options}
         if target is not None:
             asked["explain"] = target
@@ -286,6 +304,8 @@ class Wrapped:
     def _given(self, asked: dict[str, Any], action: Any) -> Any:
         """What of a given action is a target; one whose value is asked for is an option."""
         domain = self._domain({**asked, "versus": None})
+        if isinstance(action, np.ndarray) and action.size == 1 and domain.agent.count:
+            action = action.item()
         if action is None or not domain.agent.needs_action(domain.explain):
             return action
         asked["action"] = action
@@ -339,14 +359,18 @@ def wrap(
         **options: others of :class:`ig_rl.AgentDomain`.
 
     Raises:
-        InputError: an option is not one of those.
+        InputError: an option is not one of those, or these are no agent and its environment.
     """
     known = [*inspect.signature(AgentDomain).parameters][1:]
     for name in options:
         if name not in known or name in ASKED:
             raise UnknownNameError("option of an agent", name, [n for n in known if n not in ASKED])
-    if vecnormalize is None:
-        vecnormalize = normaliser(model, env)
+    checked.check(model, env, states)
+    if vecnormalize is None or vecnormalize is True:
+        vecnormalize = normaliser(model, env) or vecnormalize
+    Normalisation.of(vecnormalize, model)
+    if isinstance(states, Visited):
+        states = states.states
     own = {
         "feature_names": feature_names,
         "action_names": action_names,

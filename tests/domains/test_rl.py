@@ -507,10 +507,12 @@ def test_an_empty_batch_gives_an_empty_list():
     assert ig.attribute(agent(), [], domain="rl") == []
 
 
-@pytest.mark.parametrize("target", [2, -1, True, 0.5, "left", (0, 5)])
+@pytest.mark.parametrize("target", [2, -1, True, 0.5, (0, 5)])
 def test_an_action_that_does_not_exist_is_refused(target):
     with pytest.raises(ig.TargetError, match="whole number from 0 to 1"):
         ig.attribute(agent(), STATE, target=target)
+    with pytest.raises(ig.UnknownNameError, match="no action is called 'upwards'"):
+        ig.attribute(agent(), STATE, target="upwards")
 
 
 @pytest.mark.parametrize(("explain", "target"), [("q", (0, 1)), ("gap", ()), ("gap", (0, 1, 0))])

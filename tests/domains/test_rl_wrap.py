@@ -425,11 +425,10 @@ def test_an_episode_needs_an_environment():
 
 
 def test_an_environment_of_another_agent_is_refused():
-    agent = ig_rl.wrap(dqn(), gymnasium.make("Acrobot-v1"))
     with pytest.raises(ig.InputError, match="play the environment that it was trained in"):
-        agent.explain(STATE)
+        ig_rl.wrap(dqn(), gymnasium.make("Acrobot-v1"))
     with pytest.raises(ig.InputError, match="play the environment that it was trained in"):
-        agent.explain_episode()
+        ig_rl.wrap(dqn()).explain_episode(gymnasium.make("Acrobot-v1"))
 
 
 def test_options_that_no_agent_has_are_refused_with_the_ones_it_has():
@@ -443,11 +442,11 @@ def test_a_pair_of_actions_of_a_continuous_agent_is_refused():
     agent = ig_rl.wrap(ppo("Pendulum-v1"), gymnasium.make("Pendulum-v1"))
     with pytest.raises(ig.TargetError, match="no target"):
         agent.explain_episode(action=(1, 0), most_steps=2)
-    with pytest.raises(ig.InputError, match="versus= belongs to explain='gap'"):
+    with pytest.raises(ig.InputError, match="versus= belongs to target='gap'"):
         agent.explain_episode(versus=0, most_steps=2)
 
 
-@pytest.mark.parametrize("bad", [7, -1, 0.5, "left"])
+@pytest.mark.parametrize("bad", [7, -1, 0.5, "up"])
 def test_an_action_that_the_agent_does_not_have_is_refused(bad):
     agent = ig_rl.wrap(dqn(), gymnasium.make("CartPole-v1"), states=STATES)
     with pytest.raises(ig.InputError):
@@ -465,3 +464,76 @@ def test_an_endless_environment_is_not_waited_for_to_know_what_is_visited(monkey
     agent = ig_rl.wrap(model, env)
     assert len(agent.visited.states) == 5 * 7
     assert "5 of 5 episodes were cut after 7 steps" in agent.visited.source
+
+
+def refused(call, *told):
+    with pytest.raises(ig.InputError) as caught:
+        call()
+    for part in told:
+        assert part in str(caught.value)
+
+
+def test_what_is_no_agent_with_its_environment_is_refused_when_it_is_wrapped():
+    model, env = dqn(), gymnasium.make("CartPole-v1")
+    refused(lambda: ig_rl.wrap("w/dqn.zip", env), "DQN.load(path)", "ig_rl.load")
+    refused(lambda: ig_rl.wrap(torch.nn.Linear(4, 2), env), "ig_rl.Functions")
+    refused(lambda: ig_rl.wrap(env, model), "the agent comes first: wrap(model, env)")
+    refused(lambda: ig_rl.wrap(model, "CartPole-v1"), "gymnasium.make('CartPole-v1')")
+    refused(lambda: ig_rl.wrap(model, STATES), "observations go to states=")
+    refused(lambda: ig_rl.wrap(model, states=env), "say env= instead")
+    refused(lambda: ig_rl.wrap(model, env, vecnormalize=True), "no VecNormalize")
+
+
+def test_actions_are_accepted_by_name():
+    agent = ig_rl.wrap(dqn(), gymnasium.make("CartPole-v1"), states=STATES)
+    for options in ({"action": ("right", "left")}, {"action": "right", "versus": "left"}):
+        assert agent.explain(STATE, **options).provenance["target"] == (1, 0)
+        episode = agent.explain_episode(most_steps=2, **options)
+        assert list(episode.pair) == [1, 0]
+    assert agent.explain(STATE, "q", action=np.array([1])).provenance["target"] == 1
+    assert ig.attribute(dqn(), STATE, explain="q", target="left").provenance["target"] == 0
+    refused(lambda: agent.explain(STATE, action="lft"), "no action is called 'lft'", "'left'?")
+    refused(lambda: agent.explain(STATE, versus="lft"), "called 'lft'; did you mean 'left'?")
+
+
+def test_elements_of_actions_are_accepted_by_name():
+    agent = ig_rl.wrap(ppo("Pendulum-v1"), states=np.eye(3), action_names=["torque (N m)"])
+    state = np.eye(3, dtype=np.float32)[0]
+    assert agent.explain(state, "action", action="torque").provenance["target"] == 0
+
+
+def test_errors_say_what_the_arguments_are_called_here():
+    agent = ig_rl.wrap(dqn(), states=STATES)
+    refused(lambda: agent.explain(STATE, target=0), "say action=0")
+    refused(lambda: agent.explain(STATE, action=(1, 1)), "as in action=(1, 0)")
+    refused(lambda: agent.explain(STATE, action="q"), "say target='q'")
+    refused(lambda: ig.attribute(agent.model, STATE, target="q"), "say explain='q'")
+    refused(lambda: ig.attribute(agent.model, STATE, target=(1, 1)), "as in target=(1, 0)")
+
+
+def test_visited_states_can_be_given_as_they_are():
+    agent = ig_rl.wrap(dqn(), states=STATES)
+    own = agent.explain(STATE)
+    assert ig.attribute(agent.model, STATE, states=agent.visited).values.equal(own.values)
+    again = ig_rl.wrap(agent.model, states=agent.visited)
+    assert again.explain(STATE).values.equal(own.values)
+    assert np.array_equal(agent.importance(agent.visited).scores, agent.importance().scores)
+
+
+def test_misspelt_options_are_refused_with_those_that_there_are():
+    agent = ig_rl.wrap(dqn(), gymnasium.make("CartPole-v1"), states=STATES)
+    refused(lambda: agent.explain_episode(max_steps=3), "did you mean 'most_steps'?")
+    refused(lambda: agent.importance(n=3), "most_states")
+    refused(lambda: agent.faithfulness(n=3), "checks")
+
+
+def test_one_number_is_the_action_of_one_element():
+    model = SAC("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, buffer_size=10)
+    state = np.eye(3, dtype=np.float32)[0]
+    agent = ig_rl.wrap(model, states=np.eye(3))
+    one, same = (agent.explain(state, action=given) for given in (1.5, [1.5]))
+    assert one.scores.equal(same.scores)
+
+
+def test_a_wrapped_agent_is_written_shortly():
+    assert repr(ig_rl.wrap(dqn(), gymnasium.make("CartPole-v1"))) == "ig_rl.wrap(DQN, CartPole-v1)"

@@ -43,6 +43,7 @@ class Starts:
         self.agent = observations.agent
         self.moves_action = moves_action
         self.unrolled = unrolled
+        states = getattr(states, "states", states)  # those of a wrapped agent's ``visited``
         self.states = None if states is None else self.read(states)
         self._mean: OnPath | None = None
 

@@ -184,6 +184,7 @@ def faithfulness(
         if name not in CHECKS:
             raise UnknownNameError("check", str(name), CHECKS)
     counted("count", count)
+    _known(options)
     options = {"surroundings": env, **options}
     chosen = seeds_of(seeds)
     pool, episodes, played = states, None, None
@@ -227,6 +228,14 @@ def _drawn(pool: States, count: int, seed: int) -> tuple[list[Any], Int[np.ndarr
     rng = np.random.default_rng(seed)
     places = np.sort(rng.choice(len(each), min(count, len(each)), replace=False))
     return [each[i] for i in places], places
+
+
+def _known(options: Mapping[str, Any]) -> None:
+    """Refuse options of neither the checks, the domain nor the engine."""
+    try:
+        asked(None, None, options)
+    except InputError as error:
+        raise InputError(f"{error}; of faithfulness: states, count, k, copies, checks") from error
 
 
 def _made(name: str, make: Callable[[], Any], notes: list[str]) -> Any:

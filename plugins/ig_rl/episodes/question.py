@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ig_core import TargetError
+from ig_rl.choices import RUNNER_UP
 from ig_rl.domain import AgentDomain
 from ig_rl.episodes.episode import Episode
 
@@ -37,10 +38,14 @@ def ask(
     takes, names = domain.agent.takes(domain.explain), domain.action_names
     if action is not None and (takes < 2 or isinstance(action, tuple)):
         return Question(action, ties=_ties(domain, steps))
+    action, versus = (
+        domain.choices.number(one) if isinstance(one, str) and one != RUNNER_UP else one
+        for one in (action, versus)
+    )
     taken = _taken(domain, episode)
     if not takes or not taken:
         return Question(None)
-    if isinstance(versus, str):
+    if isinstance(versus, str) and versus == RUNNER_UP:
         return Question(None, ties=_ties(domain, steps))
     often = [a for a, _ in Counter(taken).most_common()]
     ties = _ties(domain, steps)

@@ -52,6 +52,7 @@ class Visited:
         Raises:
             InputError: there are none.
         """
+        states = states.states if isinstance(states, Visited) else states
         given = self.states if states is None else states
         if given is None:
             raise InputError(

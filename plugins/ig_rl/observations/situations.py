@@ -170,6 +170,7 @@ def _actions(given: Any, agent: Agent, count: int) -> Float[Tensor, "examples si
             f"action must be an array in {space}, or one per observation ({error})"
         ) from error
     shape = tuple(space.shape)
+    array = array[None] if array.dim() == 0 and shape == (1,) else array
     several = tuple(array.shape) == (count, *shape)
     if not several and tuple(array.shape) not in (shape, (1, *shape)):
         raise InputError(

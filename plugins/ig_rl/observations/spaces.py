@@ -130,6 +130,8 @@ class Part:
         hint = "a list is a batch of observations"
         if isinstance(raw, tuple):
             hint = "env.reset() gives (observation, info), pass the first"
+        if isinstance(raw, (int, float, list)):
+            hint = "a list is a batch of observations; say np.asarray(obs) for one of numbers"
         kind = f" of {raw.dtype}" if isinstance(raw, (np.ndarray, Tensor)) else ""
         if isinstance(raw, Tensor) and raw.layout != torch.strided:
             kind = f" of layout {raw.layout}"

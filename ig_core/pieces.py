@@ -10,10 +10,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ig_core.leaves import Bank, Leaves, Nodes, join, over, pick, rank, troubles, worst_first
+from ig_core.looks import Looks, Middles, looked_at
 from ig_core.quadrature import NOISE_ULPS, Found, Goal, Outcome, Process, Request, Space
 
 ROUNDINGS = 8.0
 """What is compared may differ by this many times the noise of F."""
+
+
+LARGER = 1e6
+"""F may be rounded like numbers this many times larger than its integral; more is no rounding."""
 
 
 class Pieces(Process):
@@ -27,54 +32,88 @@ class Linear(Pieces):
     """Pieces of a piecewise linear model: the gradient in the middle is the gradient everywhere.
 
     What is known of a path without further evaluations has to agree: F where two pieces meet, from
-    either side, and F(x) - F(x'). A path on which it does not is bent.
+    either side, and F(x) - F(x'). Where it does not, the rounding of F is measured. A path on which
+    that does not explain it is bent, and so is one of which a piece then shows several gradients.
     """
 
     def __init__(
         self, goal: Goal, space: Space, leg: Int[Tensor, " points"], t: Float[Tensor, " points"]
     ) -> None:
         inner = leg[1:] == leg[:-1]
-        self.goal = goal
-        self.width = t.diff()[inner]
-        self.asked: Request | None = Request(leg[:-1][inner], ((t[1:] + t[:-1]) / 2)[inner])
-        self.leg, self.path = self.asked.leg, goal.owner[self.asked.leg]
-        self.open = torch.zeros(len(goal.delta), dtype=torch.bool).index_fill(0, self.path, True)
+        leg, width, middle = leg[:-1][inner], t.diff()[inner], ((t[1:] + t[:-1]) / 2)[inner]
+        unknown = (torch.zeros_like(width) for _ in range(3))
+        self.goal, self.space = goal, space
+        self.asked: Request | None = Request(leg, middle)
+        self.middles = Middles(leg, goal.owner[leg], middle, width, *unknown)
+        self.open = torch.zeros(len(goal.delta), dtype=torch.bool)
+        self.open[self.middles.path] = True
         self.bent = torch.zeros_like(self.open)
-        self.value, self.slope, self.size = (torch.zeros_like(self.width) for _ in range(3))
         self.total = space.zeros(len(goal.delta))
+        self.looks: Looks | None = None
+        self.noise = torch.zeros_like(goal.delta)  # that was measured
 
     def request(self) -> Request | None:
         return self.asked
 
     def receive(self, found: Found) -> None:
-        self.value[found.rows], self.slope[found.rows] = found.value, found.slope
-        self.size[found.rows] = found.vectors.abs().sum(1, dtype=torch.float64).cpu()
-        path = self.path[found.rows].to(self.total.device)
-        width = self.width[found.rows].to(self.total.device)
+        if self.looks is not None:
+            self.looks.receive(found)
+            return
+        middles, rows = self.middles, found.rows
+        middles.value[rows], middles.slope[rows] = found.value, found.slope
+        middles.size[rows] = found.vectors.abs().sum(1, dtype=torch.float64).cpu()
+        path = middles.path[rows].to(self.total.device)
+        width = middles.width[rows].to(self.total.device)
         self.total.index_add_(0, path, found.vectors.double() * width[:, None])
 
     def settle(self) -> Outcome:
-        goal = self.goal
-        self.asked = None
-        half = self.slope * self.width / 2
-        jump = ((self.value + half)[:-1] - (self.value - half)[1:]).abs()
+        looks, none = self.looks, torch.zeros_like(self.open)
+        if looks is not None and not looks.far:
+            self.noise = looks.noise()
+        error, misses = self._compared()
+        if looks is None:
+            done, again = self.open & ~misses, self.open & misses & self._may_be_rounding(error)
+        elif looks.far:
+            done, again = self.open & ~looks.bent(), none
+        else:
+            done, again = none, self.open & ~misses
+        self.bent |= self.open & ~done & ~again
+        self.open, self.asked = again, None
+        if bool(again.any()):
+            self.looks = Looks(self.goal, self.space, self.middles, again, far=looks is not None)
+            self.asked = self.looks.asked
+        return self._outcome(done.nonzero().view(-1), error)
+
+    def drop(self, paths: Int[Tensor, " failed"]) -> None:
+        self.open[paths] = False
+
+    def _compared(self) -> tuple[Float[Tensor, " paths"], Bool[Tensor, " paths"]]:
+        """By how much F misses what the pieces promise, and where rounding does not explain it."""
+        middles, paths = self.middles, torch.zeros_like(self.goal.delta)
+        half = middles.slope * middles.width / 2
+        jump = ((middles.value + half)[:-1] - (middles.value - half)[1:]).abs()
         # t and the point are rounded, and so is F where it is steep.
-        rounding = ROUNDINGS * NOISE_ULPS * goal.epsilon * (self.value.abs() + self.size)
-        meets = self.leg[1:] == self.leg[:-1]
-        path = self.path[1:][meets]
+        size = ROUNDINGS * NOISE_ULPS * self.goal.epsilon * (middles.value.abs() + middles.size)
+        rounding = torch.maximum(size, self.noise[middles.path])
+        meets = middles.leg[1:] == middles.leg[:-1]
+        path = middles.path[1:][meets]
         breaks = (jump > torch.maximum(rounding[:-1], rounding[1:]))[meets]
-        paths = torch.zeros(len(goal.delta), dtype=torch.float64)
         jumps = paths.index_add(0, path, jump[meets])
-        norm = self.total.abs().sum(1).cpu()
-        residual = (self.total.sum(1).cpu() - goal.delta).abs()
-        floor = goal.noise + paths.index_add(0, self.path, rounding * self.width)
+        residual = (self.total.sum(1).cpu() - self.goal.delta).abs()
+        floor = self.goal.noise + paths.index_add(0, middles.path, rounding * middles.width)
         broken = paths.index_add(0, path, breaks.double()) > 0
-        self.bent = self.open & (broken | (residual > floor + jumps))
-        done = (self.open & ~self.bent).nonzero().view(-1)
-        self.open[:] = False
-        error = torch.maximum(jumps, residual)
-        near = (error <= goal.allowed(norm)) & goal.residual_passes(self.total.sum(1).cpu(), norm)
+        return torch.maximum(jumps, residual), broken | (residual > floor + jumps)
+
+    def _may_be_rounding(self, error: Float[Tensor, " paths"]) -> Bool[Tensor, " paths"]:
+        """Whether looking can tell, and the budget has room for it."""
+        count = torch.bincount(self.middles.path, minlength=len(self.open))
+        most = LARGER * self.goal.epsilon * self.total.abs().sum(1).cpu()
+        return (error <= most) & (looked_at(count) <= self.goal.budget)
+
+    def _outcome(self, done: Int[Tensor, " done"], error: Float[Tensor, " paths"]) -> Outcome:
         integral = self.total[done.to(self.total.device)]
+        norm, summed = self.total.abs().sum(1).cpu(), self.total.sum(1).cpu()
+        near = (error <= self.goal.allowed(norm)) & self.goal.residual_passes(summed, norm)
         share = torch.where(norm > 0, error / norm, error)
         return Outcome(
             done,
@@ -83,9 +122,6 @@ class Linear(Pieces):
             integral.abs() * share[done].to(integral.device)[:, None],
             ["converged" if near[p] else "noise_floor" for p in done.tolist()],
         )
-
-    def drop(self, paths: Int[Tensor, " failed"]) -> None:
-        self.open[paths] = False
 
 
 @dataclass(frozen=True, eq=False)

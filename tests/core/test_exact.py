@@ -231,6 +231,51 @@ def test_kinks_that_a_mask_hides_are_found_like_those_that_are_seen(
         assert one.evaluations <= other.evaluations + 1  # one more told that there are kinks
 
 
+def gap(net: nn.Module, offset: float) -> Callable[[Tensor], Tensor]:
+    """A small difference of two numbers that are both about ``offset``."""
+
+    def difference(x: Tensor) -> Tensor:
+        q = net(x) + offset
+        return q[:, 0] - q[:, 1]
+
+    return difference
+
+
+@pytest.mark.parametrize("offset", [30.0, 1000.0])
+@pytest.mark.parametrize("rule", ["exact", "adaptive"])
+def test_a_small_difference_of_large_numbers_ends_where_its_rounding_does(
+    rule: str, offset: float
+) -> None:
+    net, x = network(8, 32, 32, 2), states(40, 8)
+    exact = ig.attribute(gap(net, 0.0), x, rule="exact")
+    found = ig.attribute(gap(net.float(), offset), x.float(), rule=rule, tol=1e-3)
+    for one, other in zip(found, exact, strict=True):
+        error = float((one.values - other.values).abs().sum() / other.values.abs().sum())
+        assert one.status in ("converged", "noise_floor")
+        assert error <= 1e-3
+        assert error <= one.error
+        assert one.evaluations <= 3 * other.evaluations + 12
+
+
+def test_rounding_of_a_difference_does_not_pass_for_kinks_that_a_mask_hides() -> None:
+    """F misses by less than it is rounded, and only gradients tell the pieces from each other."""
+    net, x = network(8, 32, 2), states(40, 8)
+    seen = nn.Sequential(net[0], nn.LeakyReLU(0.9), net[2])
+    exact = ig.attribute(gap(seen, 0.0), x, rule="exact")
+    net = net.float()
+    found = ig.attribute(gap(nn.Sequential(net[0], Slope(), net[2]), 1000.0), x.float(), tol=1e-2)
+    for one, other in zip(found, exact, strict=True):
+        error = float((one.values - other.values).abs().sum() / other.values.abs().sum())
+        assert error <= 1e-2
+
+
+class Slope(nn.Module):
+    """A LeakyReLU of slope 0.9, whose mask autograd does not show."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h * torch.where(h > 0, 1.0, 0.9).to(h)
+
+
 def test_an_example_that_fails_between_its_ends_fails_alone() -> None:
     net = network(4, 16, 2)
 

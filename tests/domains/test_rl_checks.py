@@ -6,6 +6,7 @@ import json
 import pickle
 import random
 import sys
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -22,6 +23,7 @@ from ig_rl.checks import freezing
 from ig_rl.checks.deletion import ORDERS
 from ig_rl.checks.interval import Estimate, estimate
 from ig_rl.checks.randomisation import rank_correlation
+from ig_rl.episodes import play
 from ig_rl.metrics import Flip
 
 NAMES = ("near", "far", "shared", "noise")
@@ -225,6 +227,39 @@ def test_the_intact_return_is_that_of_the_agent_itself():
     assert found.intact.tolist() == expected
 
 
+class Fixed(Signs):
+    """The same, where ``noise`` is what never changes."""
+
+    def _observation(self):
+        found = super()._observation()
+        found[3] = 0.25
+        return found
+
+
+def test_a_feature_that_never_changes_says_nothing():
+    """The weight of ``noise`` is large, and still freezing it costs nothing here."""
+    model = linear(((0.0,) * 4, (1.0, 0.0, 0.0, 0.3)))
+    importance = {"gap IG": np.array([[1.0, 0.0, 0.0, 2.0]])}
+    seen = play(model, Fixed(), (3, 4))
+    found = frozen(model, Fixed(), states=seen.states, intact=seen, importance=importance)
+    assert found.constant == [False, False, False, True]
+    assert np.isnan(found.change(3).mean)
+    assert found.table().rows[3][2:5] == ["constant in these episodes", "", ""]
+    assert found.verdict == (
+        "Freezing near costs the most: -5 of 10; gap IG names noise (constant in these episodes)."
+    )
+    assert "noise first; it is constant" in found.table().to_text()
+    assert found.to_dict()["constant"] == found.constant
+    nothing = replace(found, constant=[True] * 4)
+    assert nothing.worst is None
+    assert "says nothing" in nothing.verdict
+
+
+def test_features_that_cost_nothing_are_not_called_costly():
+    found = frozen(linear(((0.0,) * 4, (0.0,) * 4)))
+    assert found.verdict.startswith("No feature costs the return")
+
+
 def test_continuous_actions_are_played_on_their_own_scale():
     env = gymnasium.make("Pendulum-v1")
     model = deep(PPO, "Pendulum-v1", n_steps=64)
@@ -312,6 +347,17 @@ def test_a_value_loses_the_weights_of_the_critic_only():
     found = ig_rl.randomised(deep(PPO), batch(), copies=1, explain="value")
     assert found.layers[0] == "value_net"
     assert not any("policy" in name or "action" in name for name in found.layers)
+
+
+def test_critics_lose_their_weights_together():
+    """Of one of them alone the other would be the smallest, and the scores would stay."""
+    model = deep(SAC, "Pendulum-v1", buffer_size=10)
+    states = batch(size=3)
+    heads = ig_rl.randomised(model, states, copies=1, explain="q").layers
+    assert heads == ["critic.qf*.4", "critic.qf*.2", "critic.qf*.0"]
+    alone = ig_rl.randomised(model, states, copies=1, explain="q1").layers
+    assert len(alone) == 3
+    assert model.policy.critic.qf0[0].weight.abs().sum() > 0
 
 
 def test_turned_weights_turn_the_ranks(monkeypatch):
@@ -424,7 +470,74 @@ def test_the_page_is_escaped_and_holds_the_plot(found, tmp_path):
     assert "<b>far" not in page
     assert "&lt;b&gt;far" in page
     assert "data:image/svg+xml;base64," in page
-    assert page.count("<h4>") == 5
+    assert page.count("<details>") == 6
+    assert page.index("The feature that the gap names first") < page.index("<img")
+
+
+def test_every_check_ends_in_a_sentence(found):
+    assert list(found.verdicts) == list(found.sections)
+    assert found.to_text().startswith(f"* {found.flips.verdict}")
+    assert found.to_dict()["verdicts"]["planted"] == "Dead features get exactly 0."
+    assert found.frozen.verdict.startswith("Freezing near costs the most: -5")
+
+
+def test_the_verdict_of_flips_says_what_can_be_told_apart():
+    def told(gap, random, **options):
+        changed = np.stack([np.broadcast_to(own, (2, 1, len(own))) for own in (gap, random)])
+        names = ["gap IG", "random"]
+        return ig_rl.checks.Flips(
+            rankings=names, ways=["zeros"], k=1, changed=changed, **options
+        ).verdict
+
+    ones, zeros, mixed = np.ones(8), np.zeros(8), np.arange(8) % 2.0
+    assert told(ones, mixed) == (
+        "The feature that the gap names first decides in 100 % of states (a random one in 50 %)."
+    )
+    assert "less often than chance" in told(zeros, ones)
+    assert "cannot be told apart" in told(mixed, 1 - mixed)
+    assert "no action flips" in told(zeros, zeros)
+    assert "no interval" in told(ones, mixed, groups=[0] * 8)
+    assert "no state could be explained" in told(np.full(8, np.nan), mixed)
+
+
+def test_the_verdict_of_deletion_says_what_can_be_told_apart():
+    def told(areas, **options):
+        areas = np.array([areas])
+        curves = np.zeros((1, areas.shape[1], 2))
+        parts = np.array([0.0, 1.0])
+        return ig_rl.checks.Deletion(
+            rankings=["gap IG"], parts=parts, curves=curves, random=curves[0], areas=areas,
+            **options,
+        ).verdict  # fmt: skip
+
+    assert "falls faster" in told([0.2, 0.3, 0.25])
+    assert "more slowly" in told([-0.2, -0.3, -0.25])
+    assert "cannot be told apart" in told([0.2, -0.2, 0.1, -0.1])
+    assert "no interval" in told([0.2, 0.3], groups=[0, 0])
+    assert "never changes" in told([np.nan, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("rho", "said"),
+    [(0.1, "no longer look alike"), (0.9, "STILL look alike"), (np.nan, "no ranks differ")],
+)
+def test_the_verdict_of_lost_weights_is_of_the_last_layer(rho, said):
+    found = ig_rl.checks.Randomised(
+        layers=["a", "b"],
+        signed=np.stack([np.full((3, 2), 0.5), np.full((3, 2), rho)]),
+        magnitude=np.ones((2, 3, 2)),
+        quantity="gap",
+    )
+    assert said in found.verdict
+    unsure = replace(found, signed=np.stack([found.signed[0], np.eye(3, 2)]))
+    assert "cannot be told" in unsure.verdict
+
+
+def test_a_dead_feature_that_is_alive_is_named():
+    found = ig_rl.checks.Planted(
+        names=NAMES, dead=np.array([0, 0.25, 0, 0]), alive=np.ones(4), states=2, quantity="gap"
+    )
+    assert found.verdict == "NOT every dead feature gets exactly 0: far gets 0.25."
 
 
 def test_the_figure_has_a_panel_for_every_check_that_can_be_drawn(found):
@@ -507,7 +620,7 @@ def test_a_check_that_does_not_suit_the_agent_is_left_out_with_a_note(monkeypatc
     assert "frozen left out: 4 features are too many" in found.notes[0]
     with pytest.raises(ig.InputError, match="none of these checks"):
         found.plot()
-    assert "<h4>" not in found.to_html()
+    assert found.to_html().count("<details>") == 1
 
 
 def test_unknown_checks_and_counts_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ig_core import Game, InputError, Table
 from ig_rl.checks.flips import ordered
-from ig_rl.checks.interval import Estimate, check_groups, estimate
+from ig_rl.checks.interval import ALONE, Estimate, check_groups, estimate
 from ig_rl.checks.judged import Judged, judged
 
 ORDERS = 32
@@ -57,6 +58,31 @@ class Deletion:
         gap = self.areas[self._place(one)] - self.areas[self._place(other)]
         return estimate(gap, groups=self.groups)
 
+    @property
+    def verdict(self) -> str:
+        """Whether the gap falls faster in the order of its scores than in random order."""
+        area = self.area(self.rankings[0])
+        told = f"area {area.mean:.2g}"
+        if not math.isfinite(area.mean):
+            return "The gap never changes when features are removed: nothing to compare."
+        if not area.known:
+            return f"Removing the gap's first features first: {told}; {ALONE}."
+        told += f", 95 % interval {area.low:.2g} to {area.high:.2g}"
+        if area.low > 0:
+            return (
+                "The gap falls faster when its first features are removed first than in random "
+                f"order ({told})."
+            )
+        if area.high < 0:
+            return (
+                "The gap falls more slowly when its first features are removed first than in "
+                f"random order ({told})."
+            )
+        return (
+            "Removing the gap's first features first cannot be told apart from a random order "
+            f"({told})."
+        )
+
     def table(self) -> Table:
         """The areas, one ranking a row."""
         rows: list[list[str | float]] = []
@@ -68,7 +94,7 @@ class Deletion:
             f"divided by the range of the curves; mean of {self.areas.shape[1]} states",
             "0 is chance, higher is better; 95 % intervals by the bootstrap",
         ]
-        return Table(["ranking", "deletion area", "low", "high"], rows, notes)
+        return Table(["ranking", "deletion area", "95 % low", "95 % high"], rows, notes)
 
     def to_dict(self) -> dict[str, Any]:
         """The areas, as JSON values."""

@@ -14,7 +14,7 @@ from ig_core import InputError, Table, UnknownNameError, page
 from ig_rl.agents import agent_of
 from ig_rl.checks.deletion import Deletion, deletion_of
 from ig_rl.checks.flips import Flips, flips_of
-from ig_rl.checks.freezing import Freezing, frozen
+from ig_rl.checks.freezing import STILL, Freezing, frozen
 from ig_rl.checks.interval import Estimate
 from ig_rl.checks.judged import RANDOM, asked, explained, judged, scores_of
 from ig_rl.checks.planting import Planted, planted
@@ -58,6 +58,11 @@ class Faithfulness:
         found = {name: getattr(self, name) for name in CHECKS}
         return {name: one for name, one in found.items() if one is not None}
 
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """What every check says, in one sentence each."""
+        return {name: one.verdict for name, one in self.sections.items()}
+
     def table(self) -> Table:
         """The headline of every check, one number a row."""
         rows: list[list[str | float]] = [
@@ -67,17 +72,24 @@ class Faithfulness:
             )
         ]  # fmt: skip
         notes = [f"{self.agent}, {self.states} states", *self.notes]
-        return Table(["check", "what", "mean", "low", "high"], rows, notes)
+        return Table(["check", "what", "mean", "95 % low", "95 % high"], rows, notes)
 
     def to_dict(self) -> dict[str, Any]:
         """All checks, as JSON values; NaN becomes None."""
         made = {name: one.to_dict() for name, one in self.sections.items()}
-        return {"agent": self.agent, "states": self.states, "notes": list(self.notes), **made}
+        return {
+            "agent": self.agent,
+            "states": self.states,
+            "notes": list(self.notes),
+            "verdicts": self.verdicts,
+            **made,
+        }
 
     def to_text(self) -> str:
-        """The headlines, and the table of every check, as plain text."""
+        """What the checks say, the headlines, and the table of every check, as plain text."""
+        said = "\n".join(f"* {verdict}" for verdict in self.verdicts.values())
         parts = [f"{TITLES[name]}\n{one.table().to_text()}" for name, one in self.sections.items()]
-        return "\n\n".join([self.table().to_text(), *parts])
+        return "\n\n".join([*([said] if said else []), self.table().to_text(), *parts])
 
     def to_csv(self) -> str:
         """The headlines as comma-separated values, the numbers in full."""
@@ -126,7 +138,12 @@ class Faithfulness:
             for name in found.importance
             for j in [found.first(name)]
         ]
-        worst = int(np.argmin(found.returns.mean(1)))
+        rows = [
+            (check, f"{what} ({STILL})" if found.still(found.first(name)) else what, change)
+            for (check, what, change), name in zip(rows, found.importance, strict=True)
+        ]
+        if (worst := found.worst) is None:
+            return rows
         told = f"change of return, most costly: {found.names[worst]}"
         return [*rows, ("frozen", told, found.change(worst))]
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ig_core import InputError, Table
-from ig_rl.checks.interval import Estimate, check_groups, estimate
+from ig_rl.checks.interval import ALONE, Estimate, check_groups, estimate
 from ig_rl.checks.judged import RANDOM, Judged, greedy, judged, replaced
 
 ENDS = ("top", "bottom")
@@ -63,6 +63,34 @@ class Flips:
         gap = self._states(one, end, way) - self._states(other, end, way)
         return estimate(gap, groups=self.groups)
 
+    @property
+    def verdict(self) -> str:
+        """Whether the features that the gap names first decide more often than random ones."""
+        first = self.rankings[0]
+        own, random = self.rate(first), self.rate(RANDOM)
+        lead = self.difference(first, RANDOM)
+        one, other = ("feature that", "a random one") if self.k == 1 else (
+            f"{self.k} features that", f"{self.k} random ones",
+        )  # fmt: skip
+        named = f"The {one} the gap names first"
+        if not math.isfinite(own.mean):
+            return f"{named} cannot be judged: no state could be explained."
+        if own.mean == random.mean == 0:
+            never = f"never decide{'s' if self.k == 1 else ''}, nor do others"
+            return f"{named} {never}: no action flips; a larger k= may tell."
+        rates = f"in {100 * own.mean:.0f} % of states ({other} in {100 * random.mean:.0f} %)"
+        decides = f"{named} decide{'s' if self.k == 1 else ''} {rates}"
+        if not lead.known:
+            return f"{decides}; {ALONE}."
+        if lead.low > 0:
+            return f"{decides}."
+        if lead.high < 0:
+            return f"{decides}: less often than chance."
+        between = (
+            f"95 % interval of the difference {100 * lead.low:+.0f} to {100 * lead.high:+.0f} %"
+        )
+        return f"{decides}: the two cannot be told apart ({between})."
+
     def table(self) -> Table:
         """The rates, and what the gap's are above every other ranking's."""
         rows: list[list[str | float]] = []
@@ -75,15 +103,16 @@ class Flips:
             numbers = [rate.mean, rate.low, rate.high, less.mean, less.low, less.high]
             rows.append([ranking, told, way, *numbers])
         first = self.rankings[0]
-        columns = ["ranking", "end", "replaced by", "flips", "low", "high"]
+        columns = ["ranking", "end", "replaced by", "flips", "95 % low", "95 % high"]
         drawn = "states" if self.groups is None else "whole episodes"
         notes = [
             f"share of {self.changed.shape[-1]} states whose greedy action changes when {self.k} "
             f"of the features {'gets another value' if self.k == 1 else 'get other values'}",
-            f"gap less: what {first} (|{first}| for magnitudes) has above the row, state by state",
+            f"gap's lead: share of states that {first} (|{first}| for magnitudes) flips above the "
+            "row's, state by state",
             f"95 % intervals by the bootstrap over {drawn}",
         ]
-        return Table([*columns, "gap less", "low of it", "high of it"], rows, notes)
+        return Table([*columns, "gap's lead", "95 % low", "95 % high"], rows, notes)
 
     def to_dict(self) -> dict[str, Any]:
         """The rates and differences, as JSON values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,15 @@ from torch import Tensor, nn
 
 from ig_core import Example, InputError, Table, plain_numbers
 from ig_rl.checks.copies import copied
-from ig_rl.checks.interval import Estimate, estimate
+from ig_rl.checks.interval import ALONE, Estimate, estimate
 from ig_rl.checks.judged import asked, batch_of, unit_names
+from ig_rl.domain import AgentDomain
 from ig_rl.episodes import MOST_STEPS, Episodes, play, seeds_of
 
 MOST_FEATURES = 64
 """More features than these are only frozen by their numbers: each costs whole episodes."""
+
+STILL = "constant in these episodes"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -27,7 +31,8 @@ class Freezing:
 
     ``intact[e]`` is the return of episode e as the agent is, ``returns[j, e]`` that of the same
     seed with feature ``names[j]`` frozen. ``importance[quantity][j]`` is the mean abs(score) of
-    that feature, where attributions were given.
+    that feature, where attributions were given. ``constant[j]`` says that the feature had one value
+    in all these episodes, so that freezing it there says nothing of whether it matters.
     """
 
     names: Sequence[str]
@@ -35,10 +40,55 @@ class Freezing:
     intact: Float[np.ndarray, " episodes"]
     returns: Float[np.ndarray, "features episodes"]
     importance: Mapping[str, Float[np.ndarray, " features"]]
+    constant: Sequence[bool] = ()
     notes: Sequence[str] = ()
 
+    def still(self, feature: int) -> bool:
+        """Whether the feature never changed in these episodes."""
+        return bool(self.constant) and self.constant[feature]
+
+    @property
+    def worst(self) -> int | None:
+        """The feature that costs the most; None where none of them ever changed."""
+        moving = [j for j in range(len(self.names)) if not self.still(j)]
+        return min(moving, key=lambda j: float(self.returns[j].mean()), default=None)
+
+    @property
+    def verdict(self) -> str:
+        """What costs the most, and whether it is what the attributions name first."""
+        if self.worst is None:
+            return f"Freezing says nothing: every feature is {STILL}."
+        cost, name = self.change(self.worst), self.names[self.worst]
+        told = f"{cost.mean:+.3g} of {float(self.intact.mean()):.3g}"
+        if not cost.known:
+            return f"Freezing {name} changes the return the most: {told}; {ALONE}."
+        if cost.high >= 0:
+            return (
+                f"No feature costs the return when it is frozen, as far as can be told (the most: "
+                f"{name}, {told}, 95 % interval {cost.low:+.3g} to {cost.high:+.3g})."
+            )
+        named = [what for what in self.importance if self.first(what) == self.worst]
+        others = [
+            f"{what} names {self._costs(self.first(what))}"
+            for what in self.importance
+            if what not in named
+        ]
+        if named:
+            others.insert(0, f"{' and '.join(named)} name{'s' if len(named) == 1 else ''} it first")
+        return "; ".join([f"Freezing {name} costs the most: {told}", *others]) + "."
+
+    def _costs(self, feature: int) -> str:
+        if self.still(feature):
+            return f"{self.names[feature]} ({STILL})"
+        return f"{self.names[feature]} ({self.change(feature).mean:+.3g})"
+
     def change(self, feature: int) -> Estimate:
-        """What freezing changes the return by, seed by seed; negative where the feature matters."""
+        """What freezing changes the return by, seed by seed; negative where the feature matters.
+
+        NaN of one that is constant in these episodes.
+        """
+        if self.still(feature):
+            return Estimate(math.nan, math.nan, math.nan)
         return estimate(self.returns[feature] - self.intact)
 
     def first(self, quantity: str) -> int:
@@ -59,11 +109,16 @@ class Freezing:
             change = self.change(j)
             sizes = [float(own[j]) for own in self.importance.values()]
             mean = float(self.returns[j].mean())
-            rows.append([name, mean, change.mean, change.low, change.high, *sizes])
+            told = [STILL, "", ""] if self.still(j) else [change.mean, change.low, change.high]
+            rows.append([name, mean, *told, *sizes])
         whole = estimate(self.intact)
         named = [
-            f"{what} names {self.names[j]} first; freezing it changes the return by "
-            f"{self.change(j)}"
+            f"{what} names {self.names[j]} first; "
+            + (
+                f"it is {STILL}"
+                if self.still(j)
+                else f"freezing it changes the return by {self.change(j)}"
+            )
             for what in self.importance
             for j in [self.first(what)]
         ]
@@ -75,7 +130,7 @@ class Freezing:
             *self.notes,
         ]
         beside = [f"mean |{name}|" for name in self.importance]
-        return Table(["frozen", "return", "change", "low", "high", *beside], rows, notes)
+        return Table(["frozen", "return", "change", "95 % low", "95 % high", *beside], rows, notes)
 
     def to_dict(self) -> dict[str, Any]:
         """All returns, as JSON values."""
@@ -85,6 +140,7 @@ class Freezing:
             "intact": plain_numbers(self.intact),
             "returns": plain_numbers(self.returns),
             "importance": {name: plain_numbers(own) for name, own in self.importance.items()},
+            "constant": [self.still(j) for j in range(len(self.names))],
             "notes": list(self.notes),
         }
 
@@ -152,6 +208,7 @@ def frozen(
             name: np.nanmean(np.abs(own), 0)[list(chosen)]
             for name, own in (importance or {}).items()
         },
+        constant=_constant(domain, [states, intact.states], chosen),
         notes=[*told],
     )
 
@@ -189,6 +246,16 @@ def seeing(
     for module in extractors:
         module.register_forward_pre_hook(seen)
     return own
+
+
+def _constant(domain: AgentDomain, pools: Sequence[Any], chosen: Sequence[int]) -> list[bool]:
+    """Whether features have one value in all states of all pools."""
+    ends = []
+    for pool in {id(pool): pool for pool in pools}.values():
+        values = domain.raw_values(pool)[:, list(chosen)]
+        ends += [values.amin(0), values.amax(0)]
+    both = torch.stack(ends)
+    return (both.amin(0) == both.amax(0)).tolist()
 
 
 def _seen(example: Example) -> list[int]:

@@ -14,6 +14,9 @@ from ig_core import InputError, plain_number
 
 RESAMPLES = 2000
 
+ALONE = "there is no interval from a single episode or state"
+"""What a verdict says where nothing can be told apart."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -25,6 +28,11 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.mean:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval, which a single case or group has not."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
 
     def to_dict(self) -> dict[str, float | None]:
         """As JSON values; NaN becomes None."""

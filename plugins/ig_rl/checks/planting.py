@@ -39,6 +39,15 @@ class Planted:
         """Whether every dead feature got exactly zero."""
         return bool((self.dead == 0).all())
 
+    @property
+    def verdict(self) -> str:
+        """Whether dead features get exactly zero."""
+        if self.exact:
+            return "Dead features get exactly 0."
+        worst = int(np.argmax(np.nan_to_num(self.dead, nan=np.inf)))
+        told = f"{self.names[worst]} gets {self.dead[worst]:.2g}"
+        return f"NOT every dead feature gets exactly 0: {told}."
+
     def table(self) -> Table:
         """One feature a row."""
         rows: list[list[str | float]] = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +15,16 @@ from torch import nn
 
 import ig_core as ig
 from ig_core import InputError, Table, plain_numbers
-from ig_rl.checks.copies import copied, layers
+from ig_rl.checks.copies import Layer, copied, layers
 from ig_rl.checks.interval import Estimate, estimate
 from ig_rl.checks.judged import asked, batch_of, explained, scores_of
 from ig_rl.counts import counted
+
+ALIKE = 0.5
+"""The rank correlation from which a verdict calls scores alike."""
+
+TWIN = re.compile(r"^((?:.*\.)?qf)\d+(?=\.|$)")
+"""A critic of several, whose number ends what the group catches."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,6 +49,25 @@ class Randomised:
         rho = (self.magnitude if magnitude else self.signed)[layer]
         return estimate(_mean(rho))
 
+    @property
+    def verdict(self) -> str:
+        """Whether scores still look alike when all weights are lost."""
+        rho = self.correlation(len(self.layers) - 1)
+        told = f"rho {rho.mean:.2f}"
+        if not math.isfinite(rho.mean):
+            return "Whether scores look alike without the weights cannot be told: no ranks differ."
+        if rho.known:
+            told += f", 95 % interval {rho.low:.2f} to {rho.high:.2f}"
+        low, high = (rho.low, rho.high) if rho.known else (rho.mean, rho.mean)
+        if high < ALIKE:
+            return f"Scores no longer look alike when weights are lost ({told})."
+        if low >= ALIKE:
+            return (
+                f"Scores STILL look alike when all weights are lost ({told}): little in them was "
+                "learnt."
+            )
+        return f"Whether scores still look alike when weights are lost cannot be told ({told})."
+
     def table(self) -> Table:
         """One layer a row, from the output to the input."""
         rows: list[list[str | float]] = []
@@ -57,7 +84,8 @@ class Randomised:
             "the distance of every feature from the baseline, which no weights change",
             "95 % intervals by the bootstrap over copies",
         ]
-        columns = ["weights lost up to", "rho", "low", "high", "rho of |score|", "low", "high"]
+        ends = ["95 % low", "95 % high"]
+        columns = ["weights lost up to", "rho", *ends, "rho of |score|", *ends]
         return Table(columns, rows, notes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,8 +104,10 @@ def randomised(
     """Whether attributions follow the weights: Adebayo et al. (2018), arXiv:1810.03292.
 
     On copies of the policy the layers that compute the explained number are initialised anew, from
-    the output down to the input, one more at a time. What is explained stays that of the agent:
-    the same actions, from the same start. The model itself is never changed.
+    the output down to the input, one more at a time; of several critics the same layer of all, as
+    what is explained is the smallest of them and the others would take its place. What is explained
+    stays that of the agent: the same actions, from the same start. The model itself is never
+    changed.
 
     >>> randomised(model, states, copies=1).layers
     ['q_net.q_net.0']
@@ -102,17 +132,20 @@ def randomised(
     targets = [a.provenance["target"] for a in found]
     target = None if targets[0] is None else targets
     with domain.prepared():
-        names = [layer.name for layer in layers(ig.prepare(domain, raws[:1]))][::-1]
+        names = [name for name, _ in _steps(layers(ig.prepare(domain, raws[:1])))]
     signed, magnitude = [], []
     seed = engine.get("seed", 0)
     for copy in range(copies):
         other = copied(model)
         lost = ask(other)
         with lost.prepared():
-            modules = [layer.module for layer in layers(ig.prepare(lost, raws[:1]))][::-1]
+            steps = _steps(layers(ig.prepare(lost, raws[:1])))
         rows = []
-        for place, module in enumerate(modules):
-            _initialise(module, names[place], seed * 1_000_003 + copy * 1_009 + place)
+        number = 0
+        for name, modules in steps:
+            for module in modules:
+                _initialise(module, name, seed * 1_000_003 + copy * 1_009 + number)
+                number += 1
             rows.append(scores_of(explained(other, states, lost, target=target, **engine)))
         signed.append([rank_correlation(own, row) for row in rows])
         magnitude.append([rank_correlation(np.abs(own), np.abs(row)) for row in rows])
@@ -122,6 +155,17 @@ def randomised(
         magnitude=np.stack(magnitude, 1),
         quantity=domain.explain,
     )
+
+
+def _steps(found: Sequence[Layer]) -> list[tuple[str, list[nn.Module]]]:
+    """The layers from the output to the input; the same layer of several critics together."""
+    steps: dict[str, list[Layer]] = {}
+    for layer in reversed(found):
+        steps.setdefault(TWIN.sub(r"\1*", layer.name), []).append(layer)
+    return [
+        (name if len(own) > 1 else own[0].name, [layer.module for layer in own])
+        for name, own in steps.items()
+    ]
 
 
 def rank_correlation(

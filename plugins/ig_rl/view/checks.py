@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ig_core import InputError, embedded_figure, figure_words, new_figure
+from ig_rl.checks.freezing import STILL
 from ig_rl.view.pages import rendered
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def faithfulness_html(found: Faithfulness) -> str:
         states=found.states,
         plot=embedded_figure(faithfulness, found) if _panels(found) else "",
         drawn=bool(_panels(found)),
+        verdicts=list(found.verdicts.values()),
+        notes=found.notes,
         headline=Markup(found.table().to_html()),
         sections=[
             (TITLES[name], Markup(one.table().to_html())) for name, one in found.sections.items()
@@ -93,7 +96,7 @@ def _flips(axes: Axes, found: Flips) -> None:
     axes.set_title(f"Greedy action changes when {top} the values of ...", fontsize=9)
     axes.set_xlabel("share of states (95 % intervals)")
     axes.grid(axis="x", alpha=0.25)
-    axes.legend(fontsize=8)
+    _legend(axes)
 
 
 def _deletion(axes: Axes, found: Deletion) -> None:
@@ -121,7 +124,7 @@ def _deletion(axes: Axes, found: Deletion) -> None:
     axes.set_xlabel("% of the features")
     axes.set_ylabel("gap, as part of its range")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    _legend(axes)
 
 
 def _frozen(axes: Axes, found: Freezing) -> None:
@@ -130,11 +133,14 @@ def _frozen(axes: Axes, found: Freezing) -> None:
     changes = [found.change(j) for j in range(len(found.names))]
     means = np.array([one.mean for one in changes])
     reach = np.array([[c.mean - c.low, c.high - c.mean] for c in changes]).T
-    axes.barh(places, means, color="#c8d0d8", height=0.6)
+    axes.barh(places, np.nan_to_num(means), color="#c8d0d8", height=0.6)
     axes.errorbar(
         means, places, xerr=np.nan_to_num(reach).clip(min=0), fmt="none", color=CHANCE, capsize=2
     )
-    labels = [figure_words(name, MOST) for name in found.names]
+    labels = [
+        figure_words(name, MOST) + (f"\n({STILL})" if found.still(j) else "")
+        for j, name in enumerate(found.names)
+    ]
     for what in found.importance:
         labels[found.first(what)] += f"\n(first of {figure_words(what)})"
     axes.set_yticks(places, labels)
@@ -168,4 +174,13 @@ def _randomised(axes: Axes, found: Randomised) -> None:
     axes.set_title("Rank correlation once weights are lost, from the output down", fontsize=9)
     axes.set_ylabel("Spearman's rho")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    _legend(axes, below=0.34)
+
+
+def _legend(axes: Axes, *, below: float = 0.17) -> None:
+    """Below the panel, where it covers nothing."""
+    handles, _ = axes.get_legend_handles_labels()
+    columns = 2 if len(handles) > 3 else max(len(handles), 1)
+    axes.legend(
+        fontsize=8, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -below), frameon=False
+    )

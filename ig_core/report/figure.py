@@ -96,6 +96,7 @@ def bars(card: Card, top: int = 20, display: Mapping[str, Any] = MappingProxyTyp
         axes.set_xlabel(f"{LEFTWARDS} {down}      {up} {RIGHTWARDS}")
     else:
         axes.set_xlabel("attribution (same unit as the output)")
-    drawn.suptitle(words(str(display.get("question", "")), 80), fontsize=11)
-    drawn.text(0.99, 0.005, about, fontsize=7, ha="right", va="bottom", color=SOFT)
+    axes.set_title(about, fontsize=7, loc="right", color=SOFT)
+    if question := display.get("question"):
+        drawn.suptitle(words(str(question), 80), fontsize=11)
     return drawn

@@ -623,6 +623,70 @@ def test_a_check_that_does_not_suit_the_agent_is_left_out_with_a_note(monkeypatc
     assert found.to_html().count("<details>") == 1
 
 
+class Screen(gymnasium.Env):
+    """Two frames of noise, 6 rows and 20 columns."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (2, 6, 20), np.uint8)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = 3
+        return self._observation(), {}
+
+    def step(self, action):
+        self.left -= 1
+        return self._observation(), 1.0, self.left == 0, False, {}
+
+    def _observation(self):
+        return self.np_random.integers(0, 256, (2, 6, 20), dtype=np.uint8)
+
+
+def screened():
+    """Plain networks, as Stable-Baselines3's convolutions need larger images."""
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(240, 2))
+    space = Screen.observation_space
+    return ig_rl.Functions(net, observation_space=space, actions=2)
+
+
+def test_of_images_a_part_of_the_pixels_is_replaced_and_the_page_says_so():
+    torch.manual_seed(0)
+    states = np.random.default_rng(0).integers(0, 256, (6, 2, 6, 20), dtype=np.uint8)
+    found = ig_rl.faithfulness(screened(), Screen(), [0], states=states, frames=2)
+    assert found.flips.k == 12
+    assert found.deletion.curves.shape == (6, 6, 17)
+    assert found.deletion.orders == 8
+    assert found.randomised.signed.shape[1:] == (3, 4)
+    assert "5 % of them are replaced at once" in found.notes[0]
+    assert found.flips.rate("gap IG").mean > found.flips.rate("random").mean
+    assert ig_rl.flips(screened(), states, k=1, frames=2).k == 1
+
+
+def test_a_single_feature_leaves_nothing_to_rank():
+    class Rooms(Signs):
+        observation_space = gymnasium.spaces.Discrete(4)
+
+        def _observation(self):
+            return int(self.np_random.integers(4))
+
+    model = DQN("MlpPolicy", Rooms(), policy_kwargs={"net_arch": []}, seed=0, device="cpu")
+    found = ig_rl.faithfulness(model, Rooms(), [0, 1], count=4)
+    assert list(found.sections) == ["frozen", "planted"]
+    assert "one feature only: nothing to rank" in found.notes[1]
+    assert "nothing to rank" in found.to_html()
+
+
+def test_progress_is_told_where_it_is_asked_for(capsys):
+    def said(progress):
+        ig_rl.faithfulness(
+            linear(), Signs(), [0], states=VISITED, checks=["flips"], progress=progress
+        )
+        return capsys.readouterr()
+
+    assert "flips" in said(True).err
+    assert said(None) == said(False) == ("", "")
+
+
 def test_unknown_checks_and_counts_are_refused():
     with pytest.raises(ig.UnknownNameError, match="planted"):
         ig_rl.faithfulness(linear(), Signs(), [0], checks=["plante"])

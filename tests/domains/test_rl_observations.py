@@ -137,6 +137,15 @@ def test_a_category_is_one_unit_whose_score_is_the_weight_of_a_linear_network():
     assert float(result.scores[0]) == pytest.approx(float(weight[1, 3]), abs=1e-12)
 
 
+def test_categories_are_elements_with_names():
+    alone = ig.attribute(dqn(env_of(spaces.Discrete(3))), 2, domain="rl", explain="q")
+    assert list(alone.by("element").units.labels) == ["state 0", "state 1", "state 2"]
+    model, [observation] = model_on("dict"), sampled(SPACES["dict"])
+    both = ig.attribute(model, observation, explain="q").by("element")
+    assert {"room = 0", "room = 3"} <= set(both.units.labels)
+    assert len(set(both.units.labels)) == len(both.units)
+
+
 def test_from_the_mean_of_visited_categories_mass_moves_to_the_present_one():
     model = dqn(env_of(spaces.Discrete(4)), net=())
     weight = model.q_net.q_net[0].weight.detach().double()

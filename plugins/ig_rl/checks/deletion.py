@@ -15,13 +15,17 @@ from torch import Tensor
 from ig_core import Game, InputError, Table
 from ig_rl.checks.flips import ordered
 from ig_rl.checks.interval import ALONE, Estimate, check_groups, estimate
-from ig_rl.checks.judged import Judged, judged
+from ig_rl.checks.judged import Judged, judged, pictured
+from ig_rl.checks.watch import QUIET, Watch
 
 ORDERS = 32
 """Random orders whose mean curve a ranking is compared with."""
 
 MOST_STEPS = 32
 """Steps of a curve at most; more features are removed in groups."""
+
+FEW_ORDERS, FEW_STEPS = 8, 16
+"""The same of images, whose every point is a pass through convolutions."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -40,6 +44,7 @@ class Deletion:
     random: Float[np.ndarray, "states steps"]
     areas: Float[np.ndarray, "rankings states"]
     groups: Sequence[int] | None = None
+    orders: int = ORDERS
 
     def area(self, ranking: str) -> Estimate:
         """The mean area of a ranking, with its interval.
@@ -90,8 +95,8 @@ class Deletion:
             area = self.area(name)
             rows.append([name, area.mean, area.low, area.high])
         notes = [
-            f"area under the gap's curve in {ORDERS} random orders less that in the ranking's, "
-            f"divided by the range of the curves; mean of {self.areas.shape[1]} states",
+            f"area under the gap's curve in {self.orders} random orders less that in the "
+            f"ranking's, divided by the range of the curves; mean of {self.areas.shape[1]} states",
             "0 is chance, higher is better; 95 % intervals by the bootstrap",
         ]
         return Table(["ranking", "deletion area", "95 % low", "95 % high"], rows, notes)
@@ -130,16 +135,20 @@ def deletion(
     return deletion_of(judged(model, states, **options), groups=groups)
 
 
-def deletion_of(found: Judged, *, groups: Sequence[int] | None = None) -> Deletion:
+def deletion_of(
+    found: Judged, *, groups: Sequence[int] | None = None, watch: Watch = QUIET
+) -> Deletion:
     """The deletion of attributions that are there already."""
     check_groups(groups, len(found.gap))
     count = len(found.names)
-    parts = np.linspace(0, count, min(count, MOST_STEPS) + 1).round().astype(int)
+    image = pictured(found.gap[0])
+    most, many = (FEW_STEPS, FEW_ORDERS) if image else (MOST_STEPS, ORDERS)
+    parts = np.linspace(0, count, min(count, most) + 1).round().astype(int)
     rng = np.random.default_rng(found.task.seed)
-    chance = [torch.from_numpy(rng.permutation(count)) for _ in range(ORDERS)]
+    chance = [torch.from_numpy(rng.permutation(count)) for _ in range(many)]
     curves, random = [], []
     with found.domain.prepared():
-        for i in range(len(found.gap)):
+        for i in watch.each(range(len(found.gap)), "deletion"):
             orders = [ordered(scores[i], found.task.seed) for scores in found.scores.values()]
             values = _curves(Game(found.task, i), [*orders, *chance], parts)
             curves.append(values[: len(orders)])
@@ -153,6 +162,7 @@ def deletion_of(found: Judged, *, groups: Sequence[int] | None = None) -> Deleti
         random=floor,
         areas=_areas(ranked, floor),
         groups=groups,
+        orders=many,
     )
 
 

@@ -11,18 +11,21 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ig_core import InputError, Table, UnknownNameError, page
-from ig_rl.agents import agent_of
 from ig_rl.checks.deletion import Deletion, deletion_of
-from ig_rl.checks.flips import Flips, flips_of
+from ig_rl.checks.flips import PART, Flips, flips_of
 from ig_rl.checks.freezing import STILL, Freezing, frozen
 from ig_rl.checks.interval import Estimate
 from ig_rl.checks.judged import RANDOM, asked, explained, judged, scores_of
 from ig_rl.checks.planting import Planted, planted
 from ig_rl.checks.randomisation import Randomised, randomised
+from ig_rl.checks.watch import watching
 from ig_rl.counts import counted
 from ig_rl.episodes import States, play, seeds_of, visited
 
 CHECKS = ("flips", "deletion", "frozen", "planted", "randomised")
+
+RANKING = ("flips", "deletion", "randomised")
+"""Those that say nothing of a single feature."""
 
 TITLES = {
     "flips": "Does the greedy action change without the features that are named first?",
@@ -34,6 +37,11 @@ TITLES = {
 
 FEW = 16
 """States that planted features are looked for at, and copies explained at."""
+
+COPIES = 5
+
+FEW_IMAGES, IMAGE_COPIES = 4, 3
+"""The same of images, each of which costs as much as thousands of short observations."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -166,9 +174,10 @@ def faithfulness(
     *,
     states: Any = None,
     count: int = 100,
-    k: int = 1,
-    copies: int = 5,
+    k: int | None = None,
+    copies: int | None = None,
     checks: Sequence[str] = CHECKS,
+    progress: bool | None = None,
     **options: Any,
 ) -> Faithfulness:
     """Check what attributions say of an agent: flips, deletion, freezing, planted, randomised.
@@ -187,9 +196,10 @@ def faithfulness(
         states: states that the agent visited; those of the episodes by default, whose states are
             then not taken to be independent: intervals draw whole episodes.
         count: so many of the states are judged, drawn at random.
-        k: so many features are replaced together.
-        copies: copies whose weights are lost.
+        k: so many features are replaced together; 1 by default, and 5 % of the units of an image.
+        copies: copies whose weights are lost; 5 by default, and 3 where observations are images.
         checks: the names of those to make; all by default.
+        progress: True for a bar, False for none; by default one where there is a terminal.
         **options: of :class:`ig_rl.AgentDomain`, ``baseline``, and ``tol``, ``budget``, ``path``,
             ``rule``, ``steps``, ``device`` and ``seed`` of :func:`ig_core.attribute`.
 
@@ -210,32 +220,50 @@ def faithfulness(
             played = play(model, env, chosen, vecnormalize=options.get("vecnormalize") or None)
         pool = played.states
         episodes = np.repeat(np.arange(len(chosen)), [len(one) for one in played.episodes])
+    domain = asked(None, pool, options)[0](model)
+    image = any(part.grid.kind == "pixel" for part in domain.observations.parts.values())
     some, drawn = _drawn(pool, count, options.get("seed", 0))
     groups = None if episodes is None else episodes[drawn].tolist()
     given = {**options, "visited": pool}
-    few = visited.spread(some, FEW)
+    few = visited.spread(some, FEW_IMAGES if image else FEW)
+    copies = (IMAGE_COPIES if image else COPIES) if copies is None else copies
     notes = [] if groups is None else [f"states are of {len(set(groups))} episodes"]
-    makers: dict[str, Callable[[], Any]] = {
-        "planted": lambda: planted(model, few, **given),
-        "randomised": lambda: randomised(model, few, copies=copies, **given),
-    }
-    agent = agent_of(model)
-    if agent.count and "gap" in agent.explains:
-        found = judged(model, some, **given)
-        importance = {name: found.scores[name] for name in [*found.scores][:2]}
-        makers["flips"] = lambda: flips_of(found, k=k, groups=groups)
-        makers["deletion"] = lambda: deletion_of(found, groups=groups)
-    else:
-        importance = _importance(model, some, given)
+    if image:
+        notes.append(
+            f"pixels decide together: {100 * PART:.0f} % of them are replaced at once unless k= "
+            f"says how many; lost weights are of {len(few)} states"
+        )
+    wanted = [name for name in CHECKS if name in checks]
+    if len(domain.feature_names) == 1 and (left := [n for n in RANKING if n in wanted]):
+        wanted = [name for name in wanted if name not in left]
+        notes.append(
+            f"one feature only: nothing to rank, so {', '.join(left)} are left out; by('element') "
+            "of a result parts its score among the elements"
+        )
+    discrete = domain.agent.count and "gap" in domain.agent.explains
+    if not discrete and {"flips", "deletion"} & {*wanted}:
+        wanted = [name for name in wanted if name not in ("flips", "deletion")]
         notes.append("flips and deletion are of single discrete actions only")
-    makers["frozen"] = lambda: frozen(
-        model, env, chosen, states=pool, importance=importance, intact=played, **options
-    )
-    made = {
-        name: _made(name, makers[name], notes)
-        for name in CHECKS
-        if name in checks and name in makers
-    }
+    with watching(progress) as watch:
+        found = None
+        importance: Mapping[str, Any] = {}
+        if discrete and {"flips", "deletion", "frozen"} & {*wanted}:
+            found = judged(model, some, watch=watch, **given)
+            importance = {name: found.scores[name] for name in [*found.scores][:2]}
+        elif "frozen" in wanted:
+            importance = _importance(model, some, given)
+        makers: dict[str, Callable[[], Any]] = {
+            "planted": lambda: planted(model, few, watch=watch, **given),
+            "randomised": lambda: randomised(model, few, copies=copies, watch=watch, **given),
+            "frozen": lambda: frozen(
+                model, env, chosen, states=pool, importance=importance, intact=played,
+                watch=watch, **options,
+            ),
+        }  # fmt: skip
+        if found is not None:
+            makers["flips"] = lambda: flips_of(found, k=k, groups=groups, watch=watch)
+            makers["deletion"] = lambda: deletion_of(found, groups=groups, watch=watch)
+        made = {name: _made(name, makers[name], notes) for name in wanted}
     return Faithfulness(agent=type(model).__name__, states=len(some), notes=notes, **made)
 
 
@@ -252,7 +280,8 @@ def _known(options: Mapping[str, Any]) -> None:
     try:
         asked(None, None, options)
     except InputError as error:
-        raise InputError(f"{error}; of faithfulness: states, count, k, copies, checks") from error
+        own = "states, count, k, copies, checks, progress"
+        raise InputError(f"{error}; of faithfulness: {own}") from error
 
 
 def _made(name: str, make: Callable[[], Any], notes: list[str]) -> Any:

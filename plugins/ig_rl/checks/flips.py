@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ig_core import InputError, Table
 from ig_rl.checks.interval import ALONE, Estimate, check_groups, estimate
-from ig_rl.checks.judged import RANDOM, Judged, greedy, judged, replaced
+from ig_rl.checks.judged import RANDOM, Judged, greedy, judged, pictured, replaced
+from ig_rl.checks.watch import QUIET, Watch
 
 ENDS = ("top", "bottom")
 DRAWN = "visited states"
@@ -26,6 +27,9 @@ MOST_SETS = 256
 
 SETS = 64
 """So many sets are drawn otherwise."""
+
+PART = 0.05
+"""Of the pixels of an image, one of which alone decides nothing."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -149,7 +153,12 @@ class Flips:
 
 
 def flips(
-    model: Any, states: Any, *, k: int = 1, groups: Sequence[int] | None = None, **options: Any
+    model: Any,
+    states: Any,
+    *,
+    k: int | None = None,
+    groups: Sequence[int] | None = None,
+    **options: Any,
 ) -> Flips:
     """Whether the greedy action rests on the features that an attribution names first.
 
@@ -165,7 +174,8 @@ def flips(
 
     Args:
         states: the states to judge.
-        k: so many features are replaced together.
+        k: so many features are replaced together; 1 by default, and 5 % of the units where the
+            observation is an image.
         groups: the episode of every state; intervals then draw whole episodes.
         **options: of :func:`judged`, such as ``visited``.
 
@@ -175,16 +185,24 @@ def flips(
     return flips_of(judged(model, states, **options), k=k, groups=groups)
 
 
-def flips_of(found: Judged, *, k: int = 1, groups: Sequence[int] | None = None) -> Flips:
+def flips_of(
+    found: Judged,
+    *,
+    k: int | None = None,
+    groups: Sequence[int] | None = None,
+    watch: Watch = QUIET,
+) -> Flips:
     """The flips of attributions that are there already."""
     count = len(found.names)
+    if k is None:
+        k = math.ceil(PART * count) if pictured(found.gap[0]) else 1
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= count:
         raise InputError(f"k features are replaced, 1 to {count} of this agent's (got {k!r})")
     check_groups(groups, len(found.gap))
     subsets = _subsets(count, k, found.task.seed)
     each = []
     with found.domain.prepared():
-        for i in range(len(found.gap)):
+        for i in watch.each(range(len(found.gap)), "flips"):
             ends = [_ends(scores[i], k, found.task.seed) for scores in found.scores.values()]
             each.append(_changed(found, i, torch.stack([torch.stack(e) for e in ends]), subsets))
     return Flips(

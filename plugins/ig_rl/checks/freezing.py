@@ -16,6 +16,7 @@ from ig_core import Example, InputError, Table, plain_numbers
 from ig_rl.checks.copies import copied
 from ig_rl.checks.interval import ALONE, Estimate, estimate
 from ig_rl.checks.judged import asked, batch_of, unit_names
+from ig_rl.checks.watch import QUIET, Watch
 from ig_rl.domain import AgentDomain
 from ig_rl.episodes import MOST_STEPS, Episodes, play, seeds_of
 
@@ -155,6 +156,7 @@ def frozen(
     importance: Mapping[str, Float[np.ndarray, "states units"]] | None = None,
     intact: Episodes | None = None,
     most_steps: int = MOST_STEPS,
+    watch: Watch = QUIET,
     **options: Any,
 ) -> Freezing:
     """The return of an agent that sees a feature frozen at its mean over visited states.
@@ -174,6 +176,7 @@ def frozen(
         importance: scores of all features at some states, by what they are called.
         intact: episodes of the same seeds by the agent as it is, if they were played already.
         most_steps: where to cut an episode.
+        watch: who is told how far this is.
         **options: of :class:`ig_rl.AgentDomain`, such as ``vecnormalize``.
 
     Raises:
@@ -192,7 +195,7 @@ def frozen(
         if intact is None:
             intact = play(model, env, seeds, vecnormalize=normal, most_steps=most_steps)
         runs = [intact]
-        for feature in chosen:
+        for feature in watch.each(chosen, "frozen"):
             units = torch.zeros(1, len(names), dtype=torch.bool)
             units[0, feature] = True
             masks = {n: m[0] for n, m in example.parts.mask(units, example.inputs).items()}

@@ -16,6 +16,7 @@ from torch import Tensor
 import ig_core as ig
 from ig_core import Attribution, Example, InputError, Task
 from ig_rl.agents import Point
+from ig_rl.checks.watch import QUIET, Watch
 from ig_rl.domain import AgentDomain
 
 ENGINE = ("baseline", "path", "tol", "budget", "rule", "steps", "device", "seed")
@@ -80,6 +81,7 @@ def judged(
     *,
     visited: Any = None,
     draws: int = 16,
+    watch: Watch = QUIET,
     **options: Any,
 ) -> Judged:
     """The attributions that the checks of discrete agents need, computed once.
@@ -90,7 +92,8 @@ def judged(
         states: the states to judge, as a batch for :func:`ig_core.attribute`.
         visited: states that the agent visited, whose mean is where paths start, and which stand
             in for what is removed; ``states`` if not given.
-        draws: so many of the visited states are drawn.
+        draws: so many of the visited states are drawn; a quarter of them of images.
+        watch: who is told how far this is.
         **options: of :class:`ig_rl.AgentDomain`, and ``baseline`` (the visited mean by default),
             ``tol``, ``budget``, ``path``, ``rule``, ``steps``, ``device`` and ``seed`` of
             :func:`ig_core.attribute`.
@@ -102,8 +105,11 @@ def judged(
     gaps = ask(model, explain="gap")
     alone = ask(model, explain=next(one for one in ALONE if one in gaps.agent.explains))
     raws = batch_of(gaps, states)
-    found = explained(model, states, gaps, **engine)
-    single = explained(model, states, alone, **engine)
+    found = explained(model, states, gaps, progress=watch.telling("gaps"), **engine)
+    symbol = gaps.agent.symbol
+    single = explained(model, states, alone, progress=watch.telling(symbol), **engine)
+    if pictured(found[0]):
+        draws = max(draws // 4, 1)
     gradient = explained(model, states, gaps, method="gradient-x-input", **engine)
     with gaps.prepared():
         task = ig.prepare(gaps, raws, **engine)
@@ -111,7 +117,6 @@ def judged(
         rng = np.random.default_rng(engine.get("seed", 0))
         drawn = rng.choice(len(pool), min(draws, len(pool)), replace=False)
         donors = [gaps.encode(pool[i]).inputs for i in sorted(drawn)]
-    symbol = gaps.agent.symbol
     signed = {
         "gap IG": scores_of(found),
         f"{symbol} IG": scores_of(single),
@@ -127,6 +132,11 @@ def judged(
         scores={**signed, **{f"|{name}|": np.abs(scores) for name, scores in signed.items()}},
         donors=donors,
     )
+
+
+def pictured(attribution: Attribution) -> bool:
+    """Whether the observation is an image, whose pixels say nothing one by one."""
+    return any(grid["kind"] == "pixel" for grid in attribution.display["grids"])
 
 
 def asked(

@@ -15,6 +15,7 @@ import ig_core as ig
 from ig_core import Example, InputError, Table, plain_numbers
 from ig_rl.checks.copies import Layer, copied, layers
 from ig_rl.checks.judged import asked, batch_of, explained, scores_of, unit_names
+from ig_rl.checks.watch import QUIET, Watch
 
 READING = ("weight", "weight_ih_l0", "weight_ih_l0_reverse")
 """Weights by which a linear layer reads what it receives, and a recurrent one."""
@@ -79,6 +80,7 @@ def planted(
     *,
     visited: Any = None,
     features: Sequence[int] | None = None,
+    watch: Watch = QUIET,
     **options: Any,
 ) -> Planted:
     """Whether features that cannot matter get exactly zero (the axiom of dummies).
@@ -93,6 +95,7 @@ def planted(
         states: the states to explain.
         visited: states that the agent visited; ``states`` if not given.
         features: numbers of the features to cut off; all by default.
+        watch: who is told how far this is.
         **options: ``explain``, others of :class:`ig_rl.AgentDomain`, and those of
             :func:`ig_core.attribute`.
 
@@ -110,7 +113,7 @@ def planted(
     if wrong := [j for j in chosen if j not in range(len(names))]:
         raise InputError(f"features are numbers from 0 to {len(names) - 1} (got {wrong[0]!r})")
     dead, alive = [], []
-    for feature in chosen:
+    for feature in watch.each(chosen, "planted"):
         other = copied(model)
         without = ask(other)
         with without.prepared():

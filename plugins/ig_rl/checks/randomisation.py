@@ -18,6 +18,7 @@ from ig_core import InputError, Table, plain_numbers
 from ig_rl.checks.copies import Layer, copied, layers
 from ig_rl.checks.interval import Estimate, estimate
 from ig_rl.checks.judged import asked, batch_of, explained, scores_of
+from ig_rl.checks.watch import QUIET, Watch
 from ig_rl.counts import counted
 
 ALIKE = 0.5
@@ -99,7 +100,13 @@ class Randomised:
 
 
 def randomised(
-    model: Any, states: Any, *, visited: Any = None, copies: int = 5, **options: Any
+    model: Any,
+    states: Any,
+    *,
+    visited: Any = None,
+    copies: int = 5,
+    watch: Watch = QUIET,
+    **options: Any,
 ) -> Randomised:
     """Whether attributions follow the weights: Adebayo et al. (2018), arXiv:1810.03292.
 
@@ -116,6 +123,7 @@ def randomised(
         states: the states to explain.
         visited: states that the agent visited; ``states`` if not given.
         copies: so many copies, each with a seed of its own.
+        watch: who is told how far this is.
         **options: ``explain``, others of :class:`ig_rl.AgentDomain`, and those of
             :func:`ig_core.attribute`.
 
@@ -135,7 +143,7 @@ def randomised(
         names = [name for name, _ in _steps(layers(ig.prepare(domain, raws[:1])))]
     signed, magnitude = [], []
     seed = engine.get("seed", 0)
-    for copy in range(copies):
+    for copy in watch.each(range(copies), "randomised"):
         other = copied(model)
         lost = ask(other)
         with lost.prepared():

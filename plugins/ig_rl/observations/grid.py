@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ig_core import Attribution, InputError, Units
-from ig_rl.observations.features import aged, past
+from ig_rl.observations.features import aged, category, past
 
 Kind = Literal["feature", "pixel", "category", "action"]
 
@@ -134,7 +135,7 @@ def regrouped(attribution: Attribution, by: Any) -> Units:
     if by not in GROUPINGS:
         raise InputError(f"an observation has the units {', '.join(GROUPINGS)} (got {by!r})")
     if by == "element":
-        return Units.elements(attribution.tensors)
+        return _elements(attribution)
     grids = [Grid.of(told) for told in attribution.display["grids"]]
     kinds = {grid.kind for grid in grids}
     if by == "pixel" and "pixel" not in kinds:
@@ -171,6 +172,24 @@ def latest(attribution: Attribution) -> Attribution:
         display["values"] += [value for _, value in own]
         display["grids"].append(replace(grid, steps=0).told())
     return replace(attribution, units=summed, uncertainty=None, spread=None, display=display)
+
+
+def _elements(attribution: Attribution) -> Units:
+    """Every number that moves; what has a name of its own, such as a category, is called by it."""
+    found = Units.elements(attribution.tensors)
+    labels, names = list(found.labels), iter(attribution.display["names"])
+    for grid in (Grid.of(told) for told in attribution.display["grids"]):
+        own = [next(names) for _ in range(grid.units)]
+        units = grid.index().flatten().tolist()
+        places = found.index[grid.name].flatten().tolist()
+        if grid.kind == "pixel" or len(places) != len(units):
+            continue
+        numbers: Counter[int] = Counter()
+        for place, unit in zip(places, units, strict=True):
+            kind = grid.kind == "category"
+            labels[place] = category(own[unit], numbers[unit]) if kind else own[unit]
+            numbers[unit] += 1
+    return Units(tuple(labels), found.index, kind=found.kind)
 
 
 def _keys(grid: Grid, names: Sequence[str], by: str) -> list[tuple[str, str]]:

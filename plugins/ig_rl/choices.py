@@ -147,7 +147,7 @@ class Choices:
         """The choice of that name.
 
         Raises:
-            InputError: there is none.
+            TargetError: there is none.
         """
         for names in (self._bare(), list(self.names)):
             if names.count(name) == 1:
@@ -156,7 +156,7 @@ class Choices:
             raise TargetError(
                 f"{name!r} is a quantity, and a target is an action: say explain={name!r}"
             )
-        raise UnknownNameError(self._what, name, self._bare())
+        raise TargetError(str(UnknownNameError(self._what, name, self._bare())))
 
     @property
     def _what(self) -> str:

@@ -511,7 +511,7 @@ def test_an_empty_batch_gives_an_empty_list():
 def test_an_action_that_does_not_exist_is_refused(target):
     with pytest.raises(ig.TargetError, match="whole number from 0 to 1"):
         ig.attribute(agent(), STATE, target=target)
-    with pytest.raises(ig.UnknownNameError, match="no action is called 'upwards'"):
+    with pytest.raises(ig.TargetError, match="no action is called 'upwards'"):
         ig.attribute(agent(), STATE, target="upwards")
 
 
